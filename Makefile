@@ -1,0 +1,62 @@
+# Every target sets up what it needs. The first run installs into .venv; later runs reuse it.
+#
+#   make book        build the HTML book
+#   make test        check everything: style, types, library, chapters, pages
+#   make notebooks   the chapters as .ipynb files
+#   make lab         open the chapters in JupyterLab
+#   make serve       serve the built book on http://localhost:8000
+#   make clean       remove what was built (not .venv)
+#
+# A smaller, CPU-only PyTorch on Linux:
+#   make book TORCH_INDEX=https://download.pytorch.org/whl/cpu
+
+PYTHON ?= python3
+VENV ?= .venv
+PORT ?= 8000
+TORCH_INDEX ?=
+BIN := $(VENV)/bin
+
+# Warnings are errors: a failed cell, an unchecked equation or a broken link is a warning.
+JUPYTER_BOOK := $(BIN)/jupyter-book build . -W -n --keep-going --quiet
+# Neither a frozen-modules notice nor a version check belongs in a build log.
+export PYDEVD_DISABLE_FILE_VALIDATION := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: book test lint notebooks lab serve clean
+.DEFAULT_GOAL := book
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python %d.%d found; 3.11 or newer is needed: make PYTHON=python3.11" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp a set of extras: nothing is installed again until the pins or the extras change.
+$(VENV)/.%-installed: $(BIN)/python pyproject.toml requirements.lock
+	@echo "Installing ($*) into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --constraint requirements.lock \
+		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[$*]'
+	@touch $@
+
+book: $(VENV)/.book-installed
+	@$(JUPYTER_BOOK)
+	@echo "The book is built. Open $(CURDIR)/_build/html/index.html"
+
+notebooks: book
+	@echo "The notebooks are in $(CURDIR)/_build/notebooks"
+
+# The order is that of cheapness: style and types, the book itself, the library, then every
+# chapter a second time in a clean kernel, its outputs compared with those on the page.
+test: lint book
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest --nbval --nbval-current-env --numprocesses 2 --override-ini testpaths= _build/jupyter_execute/book
+
+lint: $(VENV)/.book,test-installed
+	$(BIN)/pre-commit run --all-files
+
+lab: $(VENV)/.book,lab-installed
+	$(BIN)/jupyter lab book
+
+serve: book
+	$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
+
+clean:
+	rm -rf _build

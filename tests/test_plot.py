@@ -44,7 +44,7 @@ def test_picture_is_accessible_svg_that_takes_the_colour_of_its_page(fig):
     assert "currentColor" in picture.svg
     assert plot.INK not in picture.svg
     assert plot.BLUE in picture.svg
-    assert not re.search(r"fill: *#fff|<metadata|<!--|<\?xml", picture.svg)
+    assert not re.search(r"fill: *#fff|<metadata|<style|<!--|<\?xml", picture.svg)
 
 
 def test_bundle_offers_html_and_png_on_white(fig):

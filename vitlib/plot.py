@@ -195,7 +195,8 @@ def render(fig: Figure, *, alt: str) -> Picture:
 def _inline(svg: str, alt: str) -> str:
     """Make matplotlib's SVG document an element that lives in a page."""
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    # the style sheet would apply to the whole page: what it says becomes attributes of the element
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
     used = set(re.findall(r"(?:url\(#|href=\"#)([^\")]+)", svg))
     # two figures of a page must not share the names of their glyphs and clips
     prefix = "f" + hashlib.sha256((alt + svg).encode()).hexdigest()[:8] + "-"
@@ -207,10 +208,11 @@ def _inline(svg: str, alt: str) -> str:
     assert view is not None
     head = (
         f'<svg role="img" aria-label="{html.escape(alt)}" {view[0]} width="{width * 4 / 3:.0f}" '
-        f'height="{height * 4 / 3:.0f}" fill="currentColor" xmlns="http://www.w3.org/2000/svg" '
+        f'height="{height * 4 / 3:.0f}" fill="currentColor" stroke-linejoin="round" '
+        'xmlns="http://www.w3.org/2000/svg" '
         'xmlns:xlink="http://www.w3.org/1999/xlink">'
     )
-    body = svg[svg.index(">") + 1 :]
+    body = re.sub(r"<defs>\s*</defs>|<g/>", "", svg[svg.index(">") + 1 :])
     return re.sub(r"\s*\n\s*", "\n", head + body).strip()
 
 

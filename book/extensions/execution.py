@@ -37,7 +37,9 @@ def library_digest(source: Path) -> str:
     files = sorted(
         path
         for path in package.rglob("*")
-        if path.is_file() and path.suffix not in {".pyc", ".pyo"} and "__pycache__" not in path.parts
+        if path.is_file()
+        and path.suffix not in {".pyc", ".pyo"}
+        and "__pycache__" not in path.parts
     )
     lock = source / "requirements.lock"
     names = "\n".join(str(path.relative_to(package)) for path in files)

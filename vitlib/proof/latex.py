@@ -1,0 +1,399 @@
+r"""Printed LaTeX as a syntax tree: a recursive-descent parser.
+
+From the loosest to the tightest:
+
+    equation    expression  =  expression  =  ...
+    expression  [-] term  +  term  -  ...
+    term        product  \odot  product  ...
+    product     factor factor,  factor \cdot factor,  factor / factor,  factor \bmod factor
+    factor      primary with its _ and ^
+
+A sum extends to the next + or - outside brackets. A function without brackets takes one factor.
+What a reader could take in two ways is an error: `a / b c`, `\log p\, q`.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from keyword import iskeyword
+
+from vitlib.proof.cursor import Cursor
+from vitlib.proof.errors import FormulaError
+from vitlib.proof.syntax import (
+    Binary,
+    Call,
+    Derivative,
+    Entry,
+    Formula,
+    Negative,
+    Node,
+    Number,
+    Power,
+    Reduction,
+    Subscript,
+    Symbol,
+    Transpose,
+)
+from vitlib.proof.tokens import Token, equations, tokenise
+from vitlib.proof.vocabulary import (
+    ACCENTS,
+    BOLD,
+    BRACKETS,
+    FRACTIONS,
+    FUNCTION_BRACKETS,
+    FUNCTIONS,
+    LETTERS,
+    REDUCTIONS,
+    STOPS,
+)
+
+
+def parse(latex: str, functions: Collection[str] = ()) -> Formula:
+    r"""Read a display.
+
+    Args:
+        latex: The content of a display, without its dollars or directive.
+        functions: Names that are applied to the brackets behind them, such as `f`, besides the
+            built-in functions and whatever is printed with `\operatorname`.
+
+    Returns:
+        The formula as chains of equal sides.
+
+    Raises:
+        FormulaError: The LaTeX is not in the grammar; the message points at the place.
+    """
+    chains = [
+        _Parser(tokens, latex, functions).equation() for tokens in equations(tokenise(latex), latex)
+    ]
+    if not chains:
+        raise FormulaError("the formula is empty", latex, 0)
+    return Formula(latex, tuple(chains))
+
+
+def parse_expression(latex: str, functions: Collection[str] = ()) -> Node:
+    """Read one expression, without `=`.
+
+    Raises:
+        FormulaError: The LaTeX is not in the grammar; the message points at the place.
+    """
+    parser = _Parser(tokenise(latex), latex, functions)
+    node = parser.expression()
+    parser.finish()
+    return node
+
+
+class _Parser(Cursor):
+    def __init__(self, tokens: list[Token], latex: str, functions: Collection[str]):
+        super().__init__(tokens, latex)
+        self.functions = functions
+        # Brackets that are open; a bar closes only the innermost one.
+        self.opened: list[str] = []
+
+    def equation(self) -> tuple[Node, ...]:
+        sides = [self.expression()]
+        while self.accept("="):
+            sides.append(self.expression())
+        self.accept(",", ".", ";")
+        self.finish()
+        if len(sides) == 1:
+            self.fail("nothing is stated: there is no =", sides[0].position)
+        return tuple(sides)
+
+    def expression(self) -> Node:
+        sign = self.accept("-", "+")
+        node = self.term()
+        if sign and sign.text == "-":
+            node = Negative(sign.position, node)
+        while operator := self.accept("+", "-"):
+            kind = "+" if operator.text == "+" else "-"
+            node = Binary(operator.position, kind, node, self.term())
+        return node
+
+    def term(self) -> Node:
+        node = self.product()
+        while operator := self.accept("\\odot"):
+            node = Binary(operator.position, "odot", node, self.product())
+        return node
+
+    def product(self) -> Node:
+        node = last = self.factor()
+        divided = False
+        while True:
+            if operator := self.accept("\\cdot", "\\times"):
+                node = Binary(operator.position, "cdot", node, self.factor())
+            elif operator := self.accept("\\bmod"):
+                node = Binary(operator.position, "bmod", node, self.factor())
+            elif operator := self.accept("/"):
+                node, divided = Binary(operator.position, "/", node, self.factor()), True
+                continue
+            elif not self.starts_factor():
+                return node
+            elif divided:
+                self.fail("a / b c can be read in two ways: write \\frac or brackets")
+            elif isinstance(last, Call) and last.bare:
+                self.fail(f"where the argument of {last.function} ends is unclear: write brackets")
+            else:
+                position = self.token.position
+                last = self.factor()
+                node = Binary(position, "juxtaposed", node, last)
+            divided = False
+
+    def starts_factor(self) -> bool:
+        token = self.token
+        if token.kind in ("number", "letter", "word"):
+            return True
+        if self.opened and token.text == self.opened[-1]:
+            return False
+        if token.kind == "command":
+            return token.text not in STOPS
+        return token.text in ("(", "[", "{", "|")
+
+    def factor(self) -> Node:
+        node = self.primary()
+        while self.at("_", "^", "'"):
+            if self.at("'"):
+                self.fail("a prime stands directly behind a symbol or the name of a function")
+            seen: dict[str, Callable[[Node], Node]] = {}
+            while script := self.accept("_", "^"):
+                if script.text in seen:
+                    kind = "subscript" if script.text == "_" else "superscript"
+                    self.fail(f"double {kind}", script.position)
+                seen[script.text] = self.below(script) if script.text == "_" else self.above(script)
+            for mark in sorted(seen, reverse=True):  # first _, then ^
+                node = seen[mark](node)
+        return node
+
+    def below(self, mark: Token) -> Callable[[Node], Node]:
+        """Read a subscript; what comes back puts it on a node."""
+        subscript = self.subscript()
+
+        def indexed(node: Node) -> Node:
+            if isinstance(node, Symbol) and node.subscript is None:
+                return replace(node, subscript=subscript)
+            if subscript.indices is None:
+                self.fail("only a symbol has words below it", mark.position)
+            return Entry(mark.position, node, subscript.indices)
+
+        return indexed
+
+    def above(self, mark: Token) -> Callable[[Node], Node]:
+        """Read a superscript; what comes back puts it on a node."""
+        braced = self.at("{") and self.tokens[self.place + 1].text in ("\\top", "\\odot")
+        if braced:
+            self.advance()
+        if self.accept("\\top"):
+            if braced:
+                self.expect("}")
+            return lambda node: Transpose(mark.position, node)
+        if braced:
+            self.expect("\\odot")
+            power = self.expression()
+            self.expect("}")
+            return lambda node: Power(mark.position, node, power, elementwise=True)
+        exponent = self.argument()
+        return lambda node: Power(mark.position, node, exponent, elementwise=False)
+
+    def subscript(self) -> Subscript:
+        start = self.place
+        if self.at("{"):
+            if self.tokens[self.place + 1].kind == "word":
+                self.advance()
+                word = self.advance().text
+                self.expect("}")
+                return Subscript(word, None)
+            self.advance()
+            parts = [self.expression()]
+            while self.accept(","):
+                parts.append(self.expression())
+            self.expect("}")
+            indices = tuple(parts) if len(parts) > 1 else self.letters(parts[0])
+        elif self.token.kind == "word":
+            return Subscript(self.advance().text, None)
+        else:
+            indices = (self.argument(),)
+        text = "".join(token.text for token in self.tokens[start : self.place])
+        return Subscript(text.replace("{", "").replace("}", "").replace("\\", ""), indices)
+
+    def letters(self, node: Node) -> tuple[Node, ...]:
+        """A subscript without commas: `td` is two indices, `2i` and `t+1` are one."""
+        parts: list[Node] = []
+        rest = node
+        while isinstance(rest, Binary) and rest.operator == "juxtaposed":
+            parts.insert(0, rest.right)
+            rest = rest.left
+        parts.insert(0, rest)
+        apart = isinstance(rest, Symbol) and all(isinstance(p, Symbol | Number) for p in parts)
+        return tuple(parts) if apart else (node,)
+
+    def argument(self) -> Node:
+        r"""What TeX takes as one argument: a group, or one character or command."""
+        if self.at("{"):
+            return self.group()
+        token = self.token
+        if token.kind == "number" and len(token.text) > 1:
+            self.tokens[self.place : self.place + 1] = [
+                Token("number", token.text[0], token.position),
+                Token("number", token.text[1:], token.position + 1),
+            ]
+        elif token.text in BOLD | set(ACCENTS) | FRACTIONS | {"\\sqrt"}:
+            self.fail(f"put {token.text} and what belongs to it in braces")
+        return self.primary()
+
+    def primary(self) -> Node:
+        token = self.token
+        if token.kind == "number":
+            return Number(self.advance().position, token.text)
+        if token.kind == "word":
+            return self.call(self.advance(), token.text)
+        if token.kind == "letter" or token.text in LETTERS:
+            return self.letter()
+        if token.text in FUNCTIONS:
+            name = token.text[1:].replace("ln", "log").replace("var", "")
+            return self.call(self.advance(), name)
+        if token.text in REDUCTIONS:
+            return self.reduction()
+        if token.text in BOLD:
+            return self.bold()
+        if token.text in ACCENTS:
+            return self.accent()
+        if token.text in BRACKETS:
+            return self.group()
+        if token.text in FUNCTION_BRACKETS:
+            return self.function_bracket()
+        if token.text in FRACTIONS:
+            return self.fraction()
+        if self.accept("\\sqrt"):
+            if self.at("["):
+                self.fail("only square roots are read")
+            return Call(token.position, "sqrt", (self.argument(),))
+        if token.kind == "command" and token.text not in STOPS:
+            self.fail(f"unknown command {token.text}")
+        return self.fail(f"expected a quantity but {self.found()}")
+
+    def name(self) -> str:
+        r"""The name of a letter: `\mu` is mu, `\varepsilon` epsilon, `\lambda` lambda_."""
+        token = self.advance()
+        name = token.text.removeprefix("\\").removeprefix("var")
+        return f"{name}_" if iskeyword(name) else name
+
+    def letter(self) -> Node:
+        token = self.token
+        name = self.name()
+        primes = 0
+        while self.accept("'"):
+            primes += 1
+        if name in self.functions and self.at("(", "["):
+            return self.call(token, name + "'" * primes)
+        return Symbol(token.position, name + "_prime" * primes, bold=False)
+
+    def bold(self) -> Node:
+        position = self.advance().position
+        if self.accept("{"):
+            name = ""
+            while not self.at("}"):
+                if self.token.kind not in ("letter", "number") and self.token.text not in LETTERS:
+                    self.fail("bold is for names")
+                name += self.name()
+            self.advance()
+        elif self.token.kind in ("letter", "number") or self.token.text in LETTERS:
+            name = self.name()
+        else:
+            return self.fail(f"expected a name in bold but {self.found()}")
+        while self.accept("'"):
+            name += "_prime"
+        return Symbol(position, name, bold=True)
+
+    def accent(self) -> Node:
+        token = self.advance()
+        inner = self.accept("{")
+        node = self.factor() if inner else self.primary()
+        if inner:
+            self.expect("}")
+        if not isinstance(node, Symbol):
+            self.fail(f"{token.text} stands on a symbol", token.position)
+        return replace(node, position=token.position, name=f"{node.name}_{ACCENTS[token.text]}")
+
+    def group(self) -> Node:
+        opening = self.advance()
+        self.opened.append("")
+        node = self.expression()
+        self.opened.pop()
+        self.expect(BRACKETS[opening.text])
+        return node
+
+    def arguments(self, closing: str) -> tuple[Node, ...]:
+        self.opened.append(closing)
+        found = [self.expression()]
+        while self.accept(","):
+            found.append(self.expression())
+        self.opened.pop()
+        self.expect(closing)
+        return tuple(found)
+
+    def function_bracket(self) -> Node:
+        opening = self.advance()
+        closing, name, count = FUNCTION_BRACKETS[opening.text]
+        arguments = self.arguments(closing)
+        if len(arguments) != count:
+            self.fail(f"{name} takes {count}, here are {len(arguments)}", opening.position)
+        if name == "norm" and self.accept("_") and not self.accept("F", "2"):
+            self.fail("only the norms 2 and F are read")
+        return Call(opening.position, name, arguments)
+
+    def call(self, token: Token, name: str) -> Node:
+        while self.accept("'"):
+            name += "'"
+        caret = self.accept("^")
+        raised = self.above(caret) if caret else None
+        if self.at("_"):
+            self.fail("the index of a function's value stands behind its argument")
+        if opening := self.accept("(", "["):
+            node = Call(token.position, name, self.arguments(BRACKETS[opening.text]))
+        elif self.starts_factor():
+            node = Call(token.position, name, (self.factor(),), bare=True)
+        else:
+            self.fail(f"{name} has no argument", token.position)
+        return raised(node) if raised else node
+
+    def reduction(self) -> Node:
+        token = self.advance()
+        if not self.accept("_"):
+            if token.text in ("\\max", "\\min"):
+                return self.call(token, token.text[1:])
+            self.fail(f"{token.text} needs its index: {token.text}_{{j}}", token.position)
+        letters: list[str] = []
+        lower = excluded = None
+        braced = self.accept("{")
+        while not letters or (braced and (self.accept(",") or self.token.kind == "letter")):
+            if self.token.kind != "letter" and self.token.text not in LETTERS:
+                self.fail(f"expected an index but {self.found()}")
+            letters.append(self.name())
+        if braced:
+            if self.accept("="):
+                lower = self.expression()
+            elif self.accept("\\neq", "\\ne"):
+                excluded = self.expression()
+            self.expect("}")
+        upper = self.argument() if self.accept("^") else None
+        if (lower is None) != (upper is None):
+            self.fail(f"{token.text} has one bound: give both or none", token.position)
+        bounds = None if lower is None or upper is None else (lower, upper)
+        return Reduction(
+            token.position, REDUCTIONS[token.text], tuple(letters), bounds, excluded, self.term()
+        )
+
+    def fraction(self) -> Node:
+        token = self.advance()
+        if self.at("{") and self.tokens[self.place + 1].text == "\\partial":
+            return Derivative(token.position, self.differential(), self.differential())
+        return Binary(token.position, "/", self.argument(), self.argument())
+
+    def differential(self) -> Symbol | Entry:
+        self.expect("{")
+        self.expect("\\partial")
+        position = self.token.position
+        node = self.factor()
+        inner = node.base if isinstance(node, Entry) else node
+        if not isinstance(inner, Symbol) or not isinstance(node, Symbol | Entry):
+            self.fail("\\partial stands before a symbol", position)
+        self.expect("}")
+        return node

@@ -1,0 +1,219 @@
+"""The configuration of a Vision Transformer, and the models that the literature has named.
+
+Sizes of the named models: Dosovitskiy et al. 2021, table 1 (base, large, huge); Touvron et al. 2021,
+table 1 (tiny, small). The names are timm's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
+from typing import Any, Literal, Self
+
+__all__ = ["ViTConfig", "list_models", "named_config"]
+
+Size = int | tuple[int, int]
+
+_SIZES = ("image_size", "patch_size")
+_COUNTS = ("in_channels", "num_classes", "dim", "depth", "heads", "mlp_dim")
+_CHOICES = {
+    "position": ("learned",),
+    "pool": ("cls",),
+    "norm": ("pre",),
+    "activation": ("gelu",),
+    "head": ("linear",),
+    "dropout": (0.0,),
+    "attention_dropout": (0.0,),
+    "drop_path": (0.0,),
+    "registers": (0,),
+    "norm_after_pool": (False,),
+    "qkv_bias": (True, False),
+    "gradients": ("autograd", "derived"),
+}
+
+
+def _pair(size: Size) -> tuple[int, int]:
+    return size if isinstance(size, tuple) else (size, size)
+
+
+def _whole(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name}={value!r}: expected a whole number.")
+    if value < 1:
+        raise ValueError(f"{name}={value}: expected at least 1.")
+
+
+def _near(name: str, known: Any) -> str:
+    near = get_close_matches(name, known, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+@dataclass(frozen=True)
+class ViTConfig:
+    """Everything that distinguishes one Vision Transformer from another.
+
+    Args:
+        image_size: pixels, one number for a square or (height, width).
+        patch_size: P, one number or (height, width); divides `image_size`.
+        in_channels: C.
+        num_classes: K.
+        dim: D, the model's width; divisible by `heads`.
+        depth: L, the number of encoder blocks.
+        heads: H.
+        mlp_dim: M, the width of the MLP's hidden layer.
+        position: how tokens know their place; "learned" is available.
+        pool: what the head reads; "cls" is available.
+        norm_after_pool: mean pooling before the final norm.
+        norm: where a block normalises; "pre" is available.
+        activation: of the MLP; "gelu" is available.
+        head: "linear" is available.
+        dropout: of embeddings, projections and MLP; 0 is available.
+        attention_dropout: of the attention weights; 0 is available.
+        drop_path: of whole branches; 0 is available.
+        layer_norm_eps: ε of every layer norm.
+        qkv_bias: whether queries, keys and values have a bias.
+        registers: the number of register tokens; 0 is available.
+        gradients: whose backward pass trains the model, "autograd" or "derived".
+
+    Raises:
+        ValueError: if a value is out of range, not available, or does not fit another.
+        TypeError: if a size is not a whole number.
+    """
+
+    image_size: Size = 224
+    patch_size: Size = 16
+    in_channels: int = 3
+    num_classes: int = 1000
+    dim: int = 192
+    depth: int = 12
+    heads: int = 3
+    mlp_dim: int = 768
+    position: Literal["learned"] = "learned"
+    pool: Literal["cls"] = "cls"
+    norm_after_pool: bool = False
+    norm: Literal["pre"] = "pre"
+    activation: Literal["gelu"] = "gelu"
+    head: Literal["linear"] = "linear"
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    drop_path: float = 0.0
+    layer_norm_eps: float = 1e-6
+    qkv_bias: bool = True
+    registers: int = 0
+    gradients: Literal["autograd", "derived"] = "autograd"
+
+    def __post_init__(self) -> None:
+        for name in _SIZES:
+            value = getattr(self, name)
+            pair = value if isinstance(value, tuple) else (value, value)
+            if len(pair) != 2:
+                raise ValueError(f"{name}={value!r}: expected one number or (height, width).")
+            for side in pair:
+                _whole(name, side)
+        for name in _COUNTS:
+            _whole(name, getattr(self, name))
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in choices:
+                available = " or ".join(repr(choice) for choice in choices)
+                raise ValueError(f"{name}={value!r} is not available: choose {available}.")
+        if not 0 < self.layer_norm_eps < 1:
+            raise ValueError(
+                f"layer_norm_eps={self.layer_norm_eps!r}: expected a small positive number such as "
+                "1e-6."
+            )
+        (height, width), (p, q) = self.image_shape, self.patch_shape
+        if height % p or width % q:
+            raise ValueError(
+                f"patch_size={self.patch_size} does not divide image_size={self.image_size}: choose "
+                "a patch size that fills the image exactly."
+            )
+        if self.dim % self.heads:
+            raise ValueError(
+                f"dim={self.dim} is not divisible by heads={self.heads}: every head has "
+                "dim / heads entries."
+            )
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """Height and width of an image, in pixels."""
+        return _pair(self.image_size)
+
+    @property
+    def patch_shape(self) -> tuple[int, int]:
+        """Height and width of a patch, in pixels."""
+        return _pair(self.patch_size)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches from top to bottom, and from left to right."""
+        (height, width), (p, q) = self.image_shape, self.patch_shape
+        return height // p, width // q
+
+    @property
+    def num_patches(self) -> int:
+        """N."""
+        rows, columns = self.grid
+        return rows * columns
+
+    @property
+    def num_tokens(self) -> int:
+        """T, the patches and the class token."""
+        return self.num_patches + 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields by name, as values that JSON can hold."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`, also after a journey through JSON.
+
+        Raises:
+            ValueError: if a name is not a field, or a value is refused.
+        """
+        known = {field.name for field in fields(cls)}
+        for name in values:
+            if name not in known:
+                raise ValueError(f"the configuration has no field {name!r}{_near(name, known)}.")
+        return cls(
+            **{
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in values.items()
+            }
+        )
+
+
+# name: (dim, depth, heads, mlp_dim, patch sizes)
+_FAMILIES = {
+    "tiny": (192, 12, 3, 768, (16,)),
+    "small": (384, 12, 6, 1536, (8, 16, 32)),
+    "base": (768, 12, 12, 3072, (8, 16, 32)),
+    "large": (1024, 24, 16, 4096, (14, 16, 32)),
+    "huge": (1280, 32, 16, 5120, (14,)),
+}
+
+_MODELS = {
+    f"vit_{family}_patch{patch}_224": ViTConfig(
+        patch_size=patch, dim=dim, depth=depth, heads=heads, mlp_dim=mlp_dim
+    )
+    for family, (dim, depth, heads, mlp_dim, patches) in _FAMILIES.items()
+    for patch in patches
+}
+
+
+def list_models() -> list[str]:
+    """The names that `create_model` knows, from the smallest family to the largest."""
+    return list(_MODELS)
+
+
+def named_config(name: str) -> ViTConfig:
+    """The configuration of a named model.
+
+    Raises:
+        ValueError: if no model has that name.
+    """
+    if name not in _MODELS:
+        raise ValueError(
+            f"no model is called {name!r}{_near(name, _MODELS)}: list_models() has all names."
+        )
+    return _MODELS[name]

@@ -1,0 +1,54 @@
+"""The Gaussian error linear unit, entry by entry.
+
+    U Y (*)      GELU(u) = u Φ(u),   Φ(u) = (1 + erf(u/√2)) / 2
+
+(Hendrycks and Gimpel 2016). Φ is the distribution function of the standard normal distribution and φ
+its density, so by the product rule
+
+    GELU'(u) = Φ(u) + u φ(u),   φ(u) = exp(−u²/2) / √(2π)
+
+Saved: the input; Φ is computed again rather than kept.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vitlib.nn.derived import derived
+
+
+def gelu_forward(u: Float[Tensor, "*any"]) -> tuple[Float[Tensor, "*any"], Float[Tensor, "*any"]]:
+    """GELU(u) = u Φ(u)."""
+    return u * _normal_cdf(u), u
+
+
+def gelu_backward(grad_y: Float[Tensor, "*any"], u: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    """The gradient of the input."""
+    density = torch.exp(-0.5 * u.square()) / math.sqrt(2 * math.pi)
+    return grad_y * (_normal_cdf(u) + u * density)
+
+
+def _normal_cdf(u: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    return 0.5 * (1 + torch.erf(u / math.sqrt(2)))
+
+
+gelu = derived(gelu_forward, gelu_backward)
+
+
+class GELU(nn.Module):
+    """The exact GELU.
+
+    Args:
+        gradients: "autograd" or "derived".
+    """
+
+    def __init__(self, gradients: str = "autograd") -> None:
+        super().__init__()
+        self.gradients = gradients
+
+    def forward(self, u: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+        """Apply it to every entry."""
+        return gelu(u) if self.gradients == "derived" else functional.gelu(u)

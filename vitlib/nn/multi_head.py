@@ -1,0 +1,110 @@
+"""Multi-head self-attention: H small attentions side by side.
+
+    X Y (B, T, D)   Q K V O (B, H, T, d), d = D/H
+
+One packed projection makes queries, keys and values of all heads; each head attends on its own; the
+heads' outputs, side by side again, go through the output projection (Vaswani et al. 2017, §3.2.2):
+
+    [Q K V] = X W_QKV + b_QKV      O = attention(Q, K, V)      Y = [O_1 … O_H] W_O + b_O
+
+The packed projection's columns are ordered (q k v, head, d), as in timm. The backward pass is the
+three parts' in opposite order. Saved: what the parts save.
+"""
+
+from typing import NamedTuple
+
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vitlib.nn import attention, linear
+from vitlib.nn.attention import attention_backward, attention_forward
+from vitlib.nn.derived import derived
+from vitlib.nn.linear import Linear, Weights, linear_backward, linear_forward
+
+
+class Saved(NamedTuple):
+    """What the backward pass of multi-head attention needs."""
+
+    qkv: linear.Saved
+    attention: attention.Saved
+    proj: linear.Saved
+
+
+def split_heads(
+    packed: Float[Tensor, "B T three_D"], heads: int
+) -> tuple[
+    Float[Tensor, "B {heads} T d"], Float[Tensor, "B {heads} T d"], Float[Tensor, "B {heads} T d"]
+]:
+    """The packed projection as queries, keys and values of each head."""
+    q, k, v = rearrange(packed, "B T (three H d) -> three B H T d", three=3, H=heads)
+    return q, k, v
+
+
+def pack_heads(
+    q: Float[Tensor, "B H T d"], k: Float[Tensor, "B H T d"], v: Float[Tensor, "B H T d"]
+) -> Float[Tensor, "B T three_D"]:
+    """The inverse of `split_heads`."""
+    return rearrange([q, k, v], "three B H T d -> B T (three H d)")
+
+
+def merge_heads(o: Float[Tensor, "B H T d"]) -> Float[Tensor, "B T D"]:
+    """The heads' outputs side by side."""
+    return rearrange(o, "B H T d -> B T (H d)")
+
+
+def multi_head_forward(
+    x: Float[Tensor, "B T D"], qkv: Weights, proj: Weights, heads: int
+) -> tuple[Float[Tensor, "B T D"], Saved]:
+    """Project, attend in each head, project back."""
+    packed, saved_qkv = linear_forward(x, *qkv)
+    o, saved_attention = attention_forward(*split_heads(packed, heads))
+    y, saved_proj = linear_forward(merge_heads(o), *proj)
+    return y, Saved(saved_qkv, saved_attention, saved_proj)
+
+
+def multi_head_backward(
+    grad_y: Float[Tensor, "B T D"], saved: Saved
+) -> tuple[Float[Tensor, "B T D"], Weights, Weights]:
+    """The gradients of the input and of both projections."""
+    heads = saved.attention.q.shape[1]
+    grad_merged, *grad_proj = linear_backward(grad_y, saved.proj)
+    grad_o = rearrange(grad_merged, "B T (H d) -> B H T d", H=heads)
+    grad_packed = pack_heads(*attention_backward(grad_o, saved.attention))
+    grad_x, *grad_qkv = linear_backward(grad_packed, saved.qkv)
+    return grad_x, tuple(grad_qkv), tuple(grad_proj)
+
+
+multi_head = derived(multi_head_forward, multi_head_backward)
+
+
+class MultiHeadAttention(nn.Module):
+    """Multi-head self-attention with timm's parameters `qkv` and `proj`.
+
+    Args:
+        dim: D, divisible by `heads`.
+        heads: H.
+        qkv_bias: whether the packed projection has a bias.
+        gradients: "autograd" or "derived".
+    """
+
+    def __init__(
+        self, dim: int, heads: int, qkv_bias: bool = True, gradients: str = "autograd"
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.gradients = gradients
+        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = Linear(dim, dim)
+
+    def weights(self) -> tuple[Weights, Weights]:
+        """The weights as `multi_head_forward` takes them."""
+        return self.qkv.weights(), self.proj.weights()
+
+    def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        """Let every token attend to all."""
+        if self.gradients == "derived":
+            return multi_head(x, *self.weights(), self.heads)
+        q, k, v = split_heads(self.qkv(x), self.heads)
+        return self.proj(merge_heads(functional.scaled_dot_product_attention(q, k, v)))

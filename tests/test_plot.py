@@ -49,7 +49,9 @@ def test_picture_is_accessible_svg_that_takes_the_colour_of_its_page(fig):
 
 def test_bundle_offers_html_and_png_on_white(fig):
     bundle = plot.render(fig, alt="A line.")._repr_mimebundle_()
-    assert bundle["text/html"].startswith('<figure class="plot"><svg role="img"')
+    assert re.match(
+        r'<figure class="plot" style="--width: \d{3}px"><svg role="img"', bundle["text/html"]
+    )
     assert bundle["text/plain"] == "A line."
     pixels = plt.imread(io.BytesIO(bundle["image/png"]))
     assert (pixels[0, 0] == 1).all()

@@ -145,13 +145,14 @@ class Picture:
 
     def __init__(self, svg: str, png: bytes, alt: str) -> None:
         self.svg, self.png, self.alt = svg, png, alt
+        self.width = int(svg.partition('width="')[2].partition('"')[0])
 
     def __repr__(self) -> str:
         return self.alt
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, object]:
         return {
-            "text/html": f'<figure class="plot">{self.svg}</figure>',
+            "text/html": f'<figure class="plot" style="--width: {self.width}px">{self.svg}</figure>',
             "image/png": self.png,
             "text/plain": self.alt,
         }

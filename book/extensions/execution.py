@@ -1,11 +1,12 @@
 """When a page is read and a chapter executed again.
 
-The execution cache of MyST-NB knows the code cells and nothing else. What a cell shows depends on more:
-on the library, on the locked versions, and, since `proof.open_page` reads them, on the equations that are
-printed in the chapter. So each chapter has a cache of its own, named after all of these.
+The execution cache of MyST-NB knows the code cells and nothing else. What a cell shows depends on
+more: on the library, on the locked versions, and, since `proof.open_page` reads them, on the
+equations that are printed in the chapter. So each chapter has a cache of its own, named after all
+of these.
 
-A page that was built with a warning is built again until there is none: a second `make book` must not
-pass because Sphinx remembers the page and forgets the warning.
+A build that ended with a warning is followed by one that reads every page: a second `make book`
+must not pass because Sphinx remembers the pages and forgets the warning.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ from pathlib import Path
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
-DISPLAY = "```{math}"
+from vitlib.proof.chapter import equations
 
 
 def digest(parts: Iterable[bytes]) -> str:
@@ -54,13 +55,9 @@ def note_library(app: Sphinx, config: object) -> None:
 
 def choose_cache(app: Sphinx, docname: str, source: list[str]) -> None:
     """Give the chapter the cache that belongs to the library and to the equations on the page."""
-    lines = source[0].splitlines()
-    inside, displays = False, []
-    for line in lines:
-        inside = line.strip().startswith(DISPLAY) or (inside and not line.strip().startswith("```"))
-        if inside:
-            displays.append(line.strip())
-    key = digest([app.config.book_library.encode(), "\n".join(displays).encode()])
+    displays = equations(app.env.doc2path(docname))
+    printed = repr([(display.label, display.latex) for display in displays])
+    key = digest([app.config.book_library.encode(), printed.encode()])
     folder = Path(app.outdir).parent / ".jupyter_cache" / docname
     for other in folder.glob("*"):
         if other.name != key:

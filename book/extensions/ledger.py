@@ -7,7 +7,6 @@ each checked equation gets a mark that opens its evidence, the check cells leave
 """
 
 import ast
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +21,10 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import make_refnode
 
-from vitlib.proof import chapter
+from vitlib.proof.chapter import audit, equations, evidence_of
+from vitlib.proof.evidence import Evidence, Refutation
 
 LOGGER = logging.getLogger(__name__)
-EVIDENCE = "application/vnd.vitlib.evidence+json"
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,8 @@ class Entry:
     label: str
     number: int
     latex: str
-    evidence: tuple[dict[str, Any], ...]
+    evidence: Evidence | None
     is_definition: bool
-    where: str  # title of the section
 
     @property
     def anchor(self) -> str:
@@ -62,7 +60,7 @@ class Check:
 
     node: nodes.Element
     source: str
-    evidence: list[dict[str, Any]]
+    evidence: list[Evidence]
 
 
 # Reading a chapter ------------------------------------------------------------------------------
@@ -73,29 +71,20 @@ def read_chapter(app: Sphinx, doctree: nodes.document) -> None:
     env, docname = app.env, app.env.docname
     cells = list(_check_cells(app, doctree))
     evidence = [item for cell in cells for item in cell.evidence]
-    text = Path(env.doc2path(docname)).read_text(encoding="utf-8")
-    for problem in chapter.audit(chapter.equations(text), evidence):
-        LOGGER.warning(str(problem), location=docname, type="ledger")
+    for problem in audit(equations(env.doc2path(docname)), evidence):
+        LOGGER.warning(problem, location=docname, type="ledger")
 
     entries = []
-    for display in list(doctree.findall(nodes.math_block)):
-        if not display["label"]:
-            continue
+    for display in [math for math in doctree.findall(nodes.math_block) if math["label"]]:
         label = display["label"]
-        checks = [cell for cell in cells if any(item["label"] == label for item in cell.evidence)]
-        own = tuple(item for cell in checks for item in cell.evidence if item["label"] == label)
-        entry = Entry(
-            label,
-            display["number"],
-            display.astext(),
-            own,
-            "definition" in display["classes"],
-            _heading(display),
-        )
+        proof = next((item for item in evidence if item.label == label), None)
+        is_definition = "definition" in display["classes"]
+        entry = Entry(label, display["number"], display.astext(), proof, is_definition)
         entries.append(entry)
-        if own:
-            source = "\n\n".join(cell.source for cell in _with_their_setup(checks, cells))
-            display.parent.insert(display.parent.index(display) + 1, _mark(entry, source))
+        if proof is not None:
+            check = next(cell for cell in cells if proof in cell.evidence)
+            source = "\n\n".join([*_setup_of(check, cells), check.source])
+            display.parent.insert(display.parent.index(display) + 1, _mark(entry, proof, source))
     for cell in cells:
         cell.node.replace_self(CheckCell(cell_index=cell.node["cell_index"]))
     _ledger(env)[docname] = entries
@@ -114,17 +103,16 @@ def _check_cells(app: Sphinx, doctree: nodes.document) -> Iterator[Check]:
     notebook = nbformat.read(path, as_version=4)
     for node in on_page:
         cell = notebook.cells[node["cell_index"]]
-        data = (output.get("data", {}) for output in cell.outputs)
-        yield Check(node, cell.source, [bundle[EVIDENCE] for bundle in data if EVIDENCE in bundle])
+        yield Check(node, cell.source, list(evidence_of(cell)))
 
 
-def _with_their_setup(checks: list[Check], cells: list[Check]) -> list[Check]:
-    """Add to some checks the cells that define the computations they name."""
-    wanted = {name for cell in checks for name in _names(cell.source, ast.Load)}
+def _setup_of(check: Check, cells: list[Check]) -> list[str]:
+    """Sources of the cells that define the computations that a check names."""
+    wanted = _names(check.source, ast.Load)
     return [
-        cell
-        for cell in cells
-        if cell in checks or (not cell.evidence and wanted & _names(cell.source, ast.Store))
+        cell.source
+        for cell in cells[: cells.index(check)]
+        if not cell.evidence and wanted & _names(cell.source, ast.Store)
     ]
 
 
@@ -136,70 +124,49 @@ def _names(source: str, context: type[ast.expr_context]) -> set[str]:
     }
 
 
-def _heading(node: nodes.Node) -> str:
-    while node.parent is not None:
-        node = node.parent
-        if isinstance(node, nodes.section) and isinstance(node[0], nodes.title):
-            return node[0].astext()
-    return ""
-
-
 # The mark ---------------------------------------------------------------------------------------
 
 
-def _mark(entry: Entry, source: str) -> Mark:
-    mark = Mark("", number=entry.number, ids=[f"evidence-{entry.anchor}"])
-    for item in entry.evidence:
-        mark += _verdict(item)
-    mistakes = [mistake for item in entry.evidence for mistake in item["mistakes"]]
-    if mistakes:
-        mark += nodes.paragraph(
-            "", "Tempting, and refuted by the same cases:", classes=["evidence-head"]
-        )
-        mark += nodes.bullet_list("", *map(_mistake, mistakes), classes=["mistakes"])
-    mark += nodes.paragraph("", "What was run:", classes=["evidence-head"])
+def _mark(entry: Entry, proof: Evidence, source: str) -> Mark:
+    mark = Mark(number=entry.number, ids=[f"evidence-{entry.anchor}"])
+    verdict = nodes.paragraph()
+    verdict += nodes.Text("Read as it is printed, in float64, and compared with ")
+    verdict += nodes.strong("", ", ".join(proof.oracles))
+    verdict += nodes.Text(f" in {_count(proof.cases, 'random case')}: relative error ")
+    verdict += [nodes.math("", rf"\le {_scientific(proof.bound)}"), nodes.Text(".")]
+    mark += verdict
+    if proof.mistakes:
+        mark += nodes.paragraph("", "Tempting, and refuted", classes=["evidence-head"])
+        mark += nodes.bullet_list("", *map(_mistake, proof.mistakes), classes=["mistakes"])
+    mark += nodes.paragraph("", "What was run", classes=["evidence-head"])
     mark += nodes.literal_block(source, source, language="python")
     return mark
 
 
-def _verdict(item: dict[str, Any]) -> nodes.paragraph:
-    cases = item["cases"]
-    text = nodes.paragraph()
-    text += nodes.Text("The formula above was read as it is printed and compared with ")
-    text += nodes.strong("", item["oracle"])
-    text += nodes.Text(f" in {cases} random case{'s' if cases > 1 else ''}. Largest error ")
-    text += nodes.math("", _bound(item["bound"]))
-    text += nodes.Text(".")
-    return text
-
-
-def _mistake(mistake: dict[str, Any]) -> nodes.list_item:
-    latex = mistake["latex"]
-    display = nodes.math_block(latex, latex, label=None, number=None, nowrap=False)
-    why = nodes.paragraph()
-    why += nodes.Text(f"{mistake['why'][:1].upper()}{mistake['why'][1:]}: off by ")
-    why += nodes.math("", _size(mistake["error"]))
-    why += nodes.Text(".")
+def _mistake(mistake: Refutation) -> nodes.list_item:
+    display = nodes.math_block(mistake.latex, mistake.latex, label=None, number=None, nowrap=False)
+    why = nodes.paragraph("", f"{mistake.why[:1].upper()}{mistake.why[1:]}: ")
+    if mistake.error[0].isdigit():
+        error = _scientific(float(mistake.error))
+        why += [nodes.Text("off by at least "), nodes.math("", error), nodes.Text(".")]
+    else:
+        why += nodes.Text(f"{mistake.error}.")
     return nodes.list_item("", display, why)
 
 
-def _bound(bound: float) -> str:
-    """Write a bound as a power of ten: it is one."""
-    return rf"\le 10^{{{round(math.log10(bound))}}}"
-
-
-def _size(error: float) -> str:
-    mantissa, exponent = f"{error:.1e}".split("e")
-    power = int(exponent)
-    return f"{error:.2g}" if -2 <= power <= 2 else rf"{mantissa} \cdot 10^{{{power}}}"
+def _scientific(number: float) -> str:
+    mantissa, power = f"{number:.0e}".split("e")
+    if -3 <= int(power) <= 3:
+        return f"{number:g}"
+    return ("" if mantissa == "1" else rf"{mantissa} \cdot ") + f"10^{{{int(power)}}}"
 
 
 def visit_mark(translator: Any, node: Mark) -> None:
-    translator.body.append(translator.starttag(node, "details", CLASS="mark"))
+    translator.body.append(translator.starttag(node, "details", CLASS="run-as-printed"))
     translator.body.append(
         '<summary><span class="tick" aria-hidden="true"></span>run as printed'
-        f'<span class="visually-hidden">: evidence for equation ({node["number"]})</span></summary>\n'
-        '<div class="evidence">\n'
+        f'<span class="visually-hidden">: evidence for equation ({node["number"]})</span>'
+        '</summary>\n<div class="evidence">\n'
     )
 
 
@@ -232,53 +199,44 @@ def fill_listing(app: Sphinx, doctree: nodes.document, docname: str) -> None:
 def _listing(app: Sphinx, docname: str) -> Iterator[nodes.Node]:
     env = app.env
     pages = [(page, _ledger(env)[page]) for page in _reading_order(env) if _ledger(env).get(page)]
-    checked = [entry for _, entries in pages for entry in entries if entry.evidence]
-    definitions = [entry for _, entries in pages for entry in entries if entry.is_definition]
-    mistakes = sum(len(item["mistakes"]) for entry in checked for item in entry.evidence)
-    cases = sum(item["cases"] for entry in checked for item in entry.evidence)
+    proofs = [entry.evidence for _, entries in pages for entry in entries if entry.evidence]
+    definitions = [(page, e) for page, entries in pages for e in entries if e.is_definition]
     yield nodes.paragraph(
         "",
-        f"{_count(len(checked), 'equation')} run as printed, in {_count(cases, 'random case')}; "
-        f"{_count(mistakes, 'tempting mistake')} refuted; {_count(len(definitions), 'definition')}.",
+        f"{_count(len(proofs), 'equation')} run as printed, "
+        f"in {_count(sum(proof.cases for proof in proofs), 'random case')} altogether. "
+        f"{_count(sum(len(proof.mistakes) for proof in proofs), 'tempting mistake')} refuted. "
+        f"{_count(len(definitions), 'definition')}.",
         classes=["ledger-summary"],
     )
     for page, entries in pages:
-        own = [entry for entry in entries if entry.evidence]
-        if own:
-            yield _section(app, docname, page, own)
+        if any(entry.evidence for entry in entries):
+            text = nodes.Text(env.titles[page].astext())
+            link = make_refnode(app.builder, docname, page, "", text)
+            yield nodes.rubric("", "", link, classes=["ledger-chapter"])
+            yield nodes.container(
+                "",
+                *(_row(app, docname, page, entry) for entry in entries if entry.evidence),
+            )
     if definitions:
         yield nodes.rubric("", "Definitions", ids=["definitions"], classes=["ledger-chapter"])
-        yield nodes.paragraph("", "These name things. There is nothing in them to run.")
-        for page, entries in pages:
-            own = [entry for entry in entries if entry.is_definition]
-            if own:
-                yield _rows(app, docname, page, own)
+        yield nodes.paragraph("", "These introduce names. There is nothing in them to run.")
+        yield nodes.container("", *(_row(app, docname, page, entry) for page, entry in definitions))
 
 
-def _section(app: Sphinx, docname: str, page: str, entries: list[Entry]) -> nodes.Element:
-    title = nodes.rubric("", "", classes=["ledger-chapter"])
-    title += make_refnode(app.builder, docname, page, "", nodes.Text(app.env.titles[page].astext()))
-    return nodes.container("", title, _rows(app, docname, page, entries), classes=["ledger"])
-
-
-def _rows(app: Sphinx, docname: str, page: str, entries: list[Entry]) -> nodes.Element:
-    rows = nodes.container(classes=["ledger-rows"])
-    for entry in entries:
-        number = nodes.Text(f"({entry.number}) {entry.where}")
-        link = make_refnode(app.builder, docname, page, entry.anchor, number)
-        head = nodes.paragraph("", "", link, classes=["ledger-head"])
-        if entry.is_definition:
-            head.insert(0, nodes.Text(f"{app.env.titles[page].astext()} "))
-        rows += head
-        rows += nodes.math_block(entry.latex, entry.latex, label=None, number=None, nowrap=False)
-        for item in entry.evidence:
-            facts = nodes.paragraph(classes=["ledger-facts"])
-            facts += nodes.Text(f"{item['oracle']} · {_count(item['cases'], 'case')} · error ")
-            facts += nodes.math("", _bound(item["bound"]))
-            if item["mistakes"]:
-                facts += nodes.Text(f" · {_count(len(item['mistakes']), 'mistake')} refuted")
-            rows += facts
-    return rows
+def _row(app: Sphinx, docname: str, page: str, entry: Entry) -> nodes.Element:
+    text = f"Equation ({entry.number})"
+    if entry.is_definition:
+        text += f" of {app.env.titles[page].astext()}"
+    link = make_refnode(app.builder, docname, page, entry.anchor, nodes.Text(text))
+    facts = nodes.paragraph("", "", link, classes=["ledger-facts"])
+    if proof := entry.evidence:
+        facts += nodes.Text(f" · {', '.join(proof.oracles)} · {_count(proof.cases, 'case')} · ")
+        facts += nodes.math("", rf"\le {_scientific(proof.bound)}")
+        if proof.mistakes:
+            facts += nodes.Text(f" · {_count(len(proof.mistakes), 'mistake')} refuted")
+    display = nodes.math_block(entry.latex, entry.latex, label=None, number=None, nowrap=False)
+    return nodes.container("", facts, display, classes=["ledger-row"])
 
 
 def _count(number: int, noun: str) -> str:

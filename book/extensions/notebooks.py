@@ -25,13 +25,13 @@ from sphinx.util import logging
 from sphinx_design.dropdown import dropdown_main, dropdown_title
 from sphinx_exercise.nodes import is_exercise_node, is_solution_node
 
-from vitlib.proof import chapter
+from vitlib.proof.chapter import equations
+from vitlib.proof.evidence import MIME
 
 LOGGER = logging.getLogger(__name__)
-EVIDENCE = "application/vnd.vitlib.evidence+json"
 NEEDS = (
-    "*This notebook is a chapter of* The Vision Transformer, Derived. *It needs the package `vitlib`, "
-    "installed with* `pip install '.[book]'` *in the book's repository, and nothing else.*"
+    "*This notebook is a chapter of* The Vision Transformer, Derived. *It needs the package "
+    "`vitlib`, installed with* `pip install '.[book]'` *in the book's repository.*"
 )
 LATEX_NAME = "equations_on_the_page"
 
@@ -42,8 +42,8 @@ def write_notebook(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         return
     build = Path(app.outdir).parent
     executed = nbformat.read(build / "jupyter_execute" / f"{docname}.ipynb", as_version=4)
-    equations = chapter.equations(Path(app.env.doc2path(docname)).read_text(encoding="utf-8"))
-    printed = {display.label: display.latex for display in equations if display.label}
+    displays = equations(app.env.doc2path(docname))
+    printed = {display.label: display.latex for display in displays if display.label}
     text = nbformat.writes(Exporter(app, docname).notebook(doctree, executed, printed))
     for folder in (build / "notebooks", Path(app.outdir) / "notebooks"):
         path = folder / name_of(docname)
@@ -143,14 +143,18 @@ class Exporter:
             for child in node.children:
                 yield from self.pieces(child, level + 1)
         elif is_exercise_node(node):
-            for child in node.children:
+            yield f"{'#' * (level + 1)} {self.exercise_title(node)}"
+            for child in node.children[1:]:
                 yield from self.pieces(child, level)
         elif isinstance(node, nodes.title):
-            within_exercise = is_exercise_node(node.parent)
-            depth = level + 1 if within_exercise else level
-            yield f"{'#' * max(depth, 1)} {self.inline(node)}"
+            yield f"{'#' * level} {self.inline(node)}"
         else:
             yield self.block(node)
+
+    def exercise_title(self, node: nodes.Element) -> str:
+        numbers = self.app.env.toc_fignumbers[self.docname]["exercise"][node["ids"][0]]
+        subtitle = self.inline(node[0]).strip().removeprefix("(").removesuffix(")")
+        return f"Exercise {'.'.join(map(str, numbers))}{': ' * bool(subtitle)}{subtitle}"
 
     # Blocks -------------------------------------------------------------------------------------
 
@@ -334,7 +338,7 @@ BLOCKS: dict[type[nodes.Node], Callable[[Exporter, Any], str]] = {
     nodes.legend: lambda self, node: self.blocks(node.children),
     nodes.block_quote: lambda self, node: quote(self.blocks(node.children)),
     nodes.rubric: lambda self, node: f"**{self.inline(node)}**",
-    nodes.transition: lambda self, node: "---",
+    nodes.transition: lambda self, node: "---" if "footnotes" not in node["classes"] else "",
     nodes.line_block: lambda self, node: "  \n".join(map(self.inline, node.children)),
     nodes.raw: lambda self, node: node.astext() if "html" in node["format"] else "",
     nodes.section: lambda self, node: self.blocks(node.children),
@@ -379,7 +383,7 @@ def plain_output(output: NotebookNode) -> NotebookNode:
     """Keep of a figure its PNG, and of a check what a reader can read."""
     output = copy.deepcopy(output)
     data = output.get("data", {})
-    data.pop(EVIDENCE, None)
+    data.pop(MIME, None)
     if "image/png" in data:
         data.pop("text/html", None)
     return output

@@ -42,7 +42,6 @@ from vitlib.proof.values import (
     aligned,
     elementwise,
     entries,
-    matrix,
     transpose,
 )
 
@@ -207,15 +206,14 @@ class _Evaluator(Indices):
         hidden: tuple[str, ...],
     ) -> Value:
         """Entries, rows or all of an array."""
-        if not indices:
-            return matrix(array, hidden)
-        axes = self.axes(array.shape[len(hidden) :], len(indices), bold, node)
-        if not bold or len(axes) == sum(size > 1 for size in array.shape[len(hidden) :]):
-            kept = [array.shape[len(hidden) + axis] for axis in axes]
-            array = array.reshape((*array.shape[: len(hidden)], *kept))
-            axes = list(range(len(kept)))
+        first = len(hidden)
+        shape = array.shape[first:]
+        axes = self.axes(shape, len(indices), bold, node)
+        if axes and len(axes) >= sum(size > 1 for size in shape):  # what is left are numbers
+            array = array.reshape(array.shape[:first] + tuple(shape[axis] for axis in axes))
+            axes = list(range(len(axes)))
         places = [
-            self.index(index, array.shape[len(hidden) + axis])
+            self.index(index, array.shape[first + axis])
             for index, axis in zip(indices, axes, strict=True)
         ]
         return entries(array, axes, places, hidden)

@@ -130,6 +130,8 @@ class Indices:
         Raises:
             ShapeError: The number of indices is wrong.
         """
+        if not count:
+            return []
         longer = [axis for axis, size in enumerate(shape) if size > 1]
         whole = isinstance(node, Entry) or not bold
         if count == len(shape) and whole:

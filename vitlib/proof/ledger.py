@@ -236,11 +236,8 @@ def _case(
 ) -> Environment:
     """One random case, the same whenever the same label is checked."""
     rng = np.random.default_rng([zlib.crc32(label.encode()), number])
-    if isinstance(truth, Computation):
-        environment = truth(rng, largest) if largest else truth(rng)
-    else:
-        environment = given(truth(rng))
-    return replace(environment, functions={**environment.functions, **array_functions(functions)})
+    drawn = truth(rng, largest) if isinstance(truth, Computation) else given(truth(rng))
+    return replace(drawn, functions={**drawn.functions, **array_functions(functions)})
 
 
 def _functions_of(truth: Truth) -> frozenset[str]:

@@ -39,6 +39,8 @@ class Computation:
         functions: Functions that formulas name, from tensors to a tensor: `{"f": torch.relu}`.
             `f'` is then its derivative.
         names: Second names for quantities: `{"delta": "grad_zeros"}`.
+        largest: Largest size that is drawn, unless there are more sizes than that. Finite
+            differences take time in proportion to the entries of the inputs.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Computation:
         scalars: Mapping[str, float | Callable[..., float]] | None = None,
         functions: Mapping[str, Callable[..., Tensor]] | None = None,
         names: Mapping[str, str] | None = None,
+        largest: int = 7,
     ):
         self.inputs = {
             name: normal(shape) if isinstance(shape, str) else shape
@@ -60,20 +63,21 @@ class Computation:
         self.scalars = dict(scalars or {})
         self.functions = dict(functions or {})
         self.names = dict(names or {})
+        self.largest = largest
         for name in self.inputs.keys() & self.steps.keys():
             raise ValueError(f"{name} is an input and a step: give one of them another name")
 
-    def __call__(self, rng: np.random.Generator, largest: int = 7) -> Environment:
+    def __call__(self, rng: np.random.Generator, largest: int | None = None) -> Environment:
         """Draw one case.
 
         Args:
             rng: Where sizes, inputs and cotangent come from.
-            largest: Largest size that is drawn, unless there are more sizes than that.
+            largest: Largest size that is drawn, if not that of the computation.
 
         Returns:
             Values of all symbols; gradients are computed when a formula asks for them.
         """
-        sizes = self._draw_sizes(rng, largest)
+        sizes = self._draw_sizes(rng, largest or self.largest)
         scalars: dict[str, Any] = {**sizes}
         for name, value in self.scalars.items():
             scalars[name] = value(**_arguments(value, scalars, name)) if callable(value) else value
@@ -153,7 +157,10 @@ def given(values: Mapping[str, object]) -> Environment:
 
 
 def _step(function: Callable[..., Tensor], name: str, scalars: Mapping[str, Any]) -> Step:
-    return lambda tensors: function(**_arguments(function, {**scalars, **tensors}, name))
+    return Step(
+        lambda tensors: function(**_arguments(function, {**scalars, **tensors}, name)),
+        frozenset(_parameters(function)),
+    )
 
 
 def _parameters(function: Callable[..., Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -10,7 +11,19 @@ from torch import Tensor
 
 from vitlib.proof.values import Array
 
-Step = Callable[[Mapping[str, Tensor]], Tensor]
+
+@dataclass(frozen=True)
+class Step:
+    """What computes a quantity from others.
+
+    Attributes:
+        compute: The quantity from all that were computed before.
+        needs: Names of those it depends on.
+    """
+
+    compute: Callable[[Mapping[str, Tensor]], Tensor]
+    needs: frozenset[str]
+
 
 # A central difference of fourth order errs by h^4 from truncation and by 1e-16 / h from rounding.
 STEP = 1e-4
@@ -33,7 +46,7 @@ class Run:
         self.values = dict(inputs)
         with torch.no_grad():
             for name, step in steps.items():
-                self.values[name] = step(self.values)
+                self.values[name] = step.compute(self.values)
         self.last = next(reversed(self.values))
         shape = self.values[self.last].shape
         cotangent = rng.standard_normal(tuple(shape)) if shape else np.ones(())
@@ -74,7 +87,8 @@ class Run:
             if output is None or not output.requires_grad:
                 raise KeyError(of)
             rows = [
-                torch.autograd.grad(entry, leaf, retain_graph=True)[0] for entry in output.view(-1)
+                torch.autograd.grad(entry, leaf, retain_graph=True)[0]
+                for entry in output.reshape(-1)
             ]
             found = torch.stack(rows).reshape(*output.shape, *leaf.shape).numpy()
             differences = self._differences(by, of).T.reshape(found.shape)
@@ -106,10 +120,11 @@ class Run:
     def _after(self, name: str, value: Tensor) -> dict[str, Tensor]:
         """All quantities when one has another value."""
         values = {**self.values, name: value}
-        names = list(self.values)
-        for later in names[names.index(name) + 1 :]:
-            if later in self.steps:
-                values[later] = self.steps[later](values)
+        changed = {name}
+        for later, step in self.steps.items():
+            if later != name and step.needs & changed:
+                values[later] = step.compute(values)
+                changed.add(later)
         return values
 
     def _autograd(self, name: str) -> Array:
@@ -124,7 +139,7 @@ class Run:
 
     def _differences(self, name: str, of: str) -> Array:
         """Derivatives of all entries of `of`, a row for each entry of the quantity `name`."""
-        base = self._leaf(name).detach()
+        base = self._leaf(name).detach().contiguous()
         rows: list[Array] = []
         with torch.no_grad():
             for entry in range(base.numel()):

@@ -152,6 +152,8 @@ def entries(array: Array, axes: list[int], indices: list[Value], hidden: tuple[s
     Raises:
         MismatchError: An index leaves its axis, or is not whole.
     """
+    if not axes:
+        return matrix(array, hidden)
     for axis, index in zip(axes, indices, strict=True):
         size = array.shape[len(hidden) + axis]
         lowest, highest = index.data.min(), index.data.max()

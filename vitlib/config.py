@@ -150,6 +150,11 @@ class ViTConfig:
         return height // p, width // q
 
     @property
+    def head_dim(self) -> int:
+        """d, the width of a head."""
+        return self.dim // self.heads
+
+    @property
     def num_patches(self) -> int:
         """N."""
         rows, columns = self.grid

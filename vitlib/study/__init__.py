@@ -1,0 +1,1 @@
+"""The experiments behind what the book says: commands whose results are stored."""

@@ -5,6 +5,9 @@ more: on the library, on the locked versions, and, since `proof.open_page` reads
 equations that are printed in the chapter. So each chapter has a cache of its own, named after all
 of these.
 
+Likewise Sphinx knows nothing of this folder, of the templates and of the style sheet. They count as
+settings: a change in them writes the pages again.
+
 A build that ended with a warning is followed by one that reads every page: a second `make book`
 must not pass because Sphinx remembers the pages and forgets the warning.
 """
@@ -16,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sphinx.application import Sphinx
+from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
 
 from vitlib.proof.chapter import equations
@@ -29,28 +33,24 @@ def digest(parts: Iterable[bytes]) -> str:
     return total.hexdigest()[:16]
 
 
-def library_digest(source: Path) -> str:
-    """Name what every chapter depends on: the library's code and data, and the locked versions."""
+def digest_of_files(folder: Path, *more: Path) -> str:
+    """Name the contents of a folder and of further files, those that exist."""
+    files = [path for path in [*folder.rglob("*"), *more] if path.is_file()]
+    files = sorted(path for path in files if "__pycache__" not in path.parts)
+    return digest(part for path in files for part in (path.name.encode(), path.read_bytes()))
+
+
+def note_what_pages_depend_on(app: Sphinx, config: Config) -> None:
+    """Turn files into settings, whose changes Sphinx notices."""
     spec = find_spec("vitlib")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("vitlib is not installed: run `pip install .` in the repository.")
-    package = Path(spec.origin).parent
-    files = sorted(
-        path
-        for path in package.rglob("*")
-        if path.is_file()
-        and path.suffix not in {".pyc", ".pyo"}
-        and "__pycache__" not in path.parts
+    source, here = Path(app.srcdir), Path(__file__).parent
+    config.book_library = digest_of_files(Path(spec.origin).parent, source / "requirements.lock")
+    config.book_machinery = digest_of_files(here)
+    config.book_look = digest(
+        digest_of_files(here.parent / name).encode() for name in ("assets", "templates")
     )
-    lock = source / "requirements.lock"
-    names = "\n".join(str(path.relative_to(package)) for path in files)
-    contents = [path.read_bytes() for path in [*files, *([lock] if lock.is_file() else [])]]
-    return digest([names.encode(), *contents])
-
-
-def note_library(app: Sphinx, config: object) -> None:
-    """Let Sphinx read every page again when the library or the lock changed."""
-    app.config.book_library = library_digest(Path(app.srcdir))
 
 
 def choose_cache(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -86,7 +86,9 @@ def _complaint(app: Sphinx) -> Path:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_config_value("book_library", "", "env", str)
-    app.connect("config-inited", note_library)
+    app.add_config_value("book_machinery", "", "env", str)
+    app.add_config_value("book_look", "", "html", str)
+    app.connect("config-inited", note_what_pages_depend_on)
     app.connect("source-read", choose_cache)
     app.connect("env-get-outdated", pages_to_mend)
     app.connect("build-finished", remember_complaints)

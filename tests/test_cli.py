@@ -1,0 +1,267 @@
+import re
+import signal
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from vitlib import create_model, data, list_models, load_model, save_weights
+from vitlib.cli import main
+from vitlib.train import Digits, train
+
+VITLIB = [sys.executable, "-m", "vitlib"]
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory):
+    """A run good enough to tell some digits apart."""
+    folder = tmp_path_factory.mktemp("run")
+    train(Digits(epochs=14, lr=3e-3), folder, progress=False)
+    return folder / "weights.safetensors"
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def says(capsys):
+    """Run a command that goes well and return what it prints."""
+
+    def run(*words):
+        assert main([str(word) for word in words]) == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def fails(capsys):
+    """Run a command that fails and return its one line."""
+
+    def run(*words):
+        assert main([str(word) for word in words]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert re.fullmatch(r"vitlib: error: .+\n", err)
+        return err.removeprefix("vitlib: error: ").strip()
+
+    return run
+
+
+def digit(number=0, path="digit.png", side=64):
+    """A test image as a file, and its label."""
+    digits = data.load("digits")
+    pixels = (digits.test_images[number, 0] * 255).round().to(torch.uint8).numpy()
+    Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST).save(path)
+    return path, int(digits.test_labels[number])
+
+
+def test_alone_and_asked_it_helps(says):
+    for words in ([], ["--help"], ["-h"]):
+        out = says(*words)
+        for command in ("train", "eval", "predict", "info", "list"):
+            assert command in out
+    for command in (["train"], ["train", "digits"], ["eval"], ["predict"], ["info"], ["list"]):
+        assert "usage: vitlib" in says(*command, "--help")
+    for option in ("--out", "--epochs", "--batch-size", "--lr", "--seed", "--gradients", "--dim"):
+        assert option in says("train", "digits", "--help")
+
+
+def test_the_version_is_the_packages(says):
+    assert says("--version") == f"vitlib {version('vitlib')}\n"
+
+
+def test_list_names_everything(says):
+    out = says("list")
+    assert set(out.split()) >= {*list_models(), *data.names(), "models", "recipes"}
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_info_counts_what_is_built(says, name):
+    out = says("info", name)
+    with torch.device("meta"):
+        model = create_model(name)
+    count = {part: sum(p.numel() for p in child.parameters())
+             for part, child in model.named_children()}  # fmt: skip
+    whole = sum(parameter.numel() for parameter in model.parameters())
+    for part in ("patch_embed", "blocks", "norm", "head"):
+        assert re.search(rf"^ +{part} +{count[part]:,}$", out, re.M)
+    assert re.search(rf"^ +in all +{whole:,}$", out, re.M)
+    assert re.search(rf"^ +dim +{model.config.dim}$", out, re.M)
+
+
+def test_info_of_weights_says_how_good_they_are(says, weights):
+    out = says("info", weights)
+    assert re.search(r"^ +dim +64$", out, re.M)
+    assert re.search(r"^trained on digits: \d\d\.\d\d% of its test images right$", out, re.M)
+
+
+def test_train_then_eval_then_predict(says, capsys):
+    words = ["train", "digits", "--epochs", "1", "--batch-size", "200", "--seed", "7"]
+    assert main([*words, "--lr", "2e-3", "--gradients", "derived", "--dim", "32"]) == 0
+    out, err = capsys.readouterr()
+    assert "epoch 1/1" in err
+    assert "accuracy" in err
+    assert "vitlib predict photo.png --weights runs/digits/weights.safetensors" in out
+    assert "vitlib.load_model('runs/digits/weights.safetensors')" in out
+    model = load_model("runs/digits/weights.safetensors")
+    assert (model.config.dim, model.config.gradients) == (32, "derived")
+    right = re.search(r"\d+ of 355 test images right \(.*?\), loss [\d.]+", out)
+    assert right
+    assert right[0] in says("eval", "runs/digits/weights.safetensors")
+    path, _ = digit()
+    assert says("predict", path) == says("predict", path, "--weights", load_path(out))
+
+
+def load_path(out):
+    return re.search(r"The weights are in (\S+)\.", out)[1]
+
+
+def test_predictions_are_the_models(says, weights):
+    model, digits = load_model(weights), data.load("digits")
+    files = [digit(number, f"{number}.png") for number in range(10)]
+    lines = says("predict", *(path for path, _ in files), "--weights", weights).splitlines()
+    with torch.no_grad():
+        probabilities = model(digits.normalisation(digits.test_images[:10])).softmax(1)
+    right = 0
+    for (path, label), line, row in zip(files, lines, probabilities, strict=True):
+        told, *classes = re.split(r": |, ", line)
+        assert told == path
+        for said, (probability, index) in zip(classes, zip(*row.topk(3), strict=True), strict=True):
+            name, percent = re.fullmatch(r"(\d) \(([\d.]+)%\)", said).groups()
+            assert int(name) == index
+            assert float(percent) == pytest.approx(100 * probability.item(), abs=1.5)
+        right += classes[0].startswith(str(label))
+    assert right >= 7
+
+
+def test_ink_on_paper_is_read_like_light_on_dark(says, weights):
+    path, _ = digit()
+    Image.eval(Image.open(path), lambda value: 255 - value).save("paper.png")
+    dark, paper = says("predict", path, "paper.png", "--weights", weights).splitlines()
+    assert dark.removeprefix(path) == paper.removeprefix("paper.png")
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["trian", "digits"], "trian.*train"),
+        (["train"], "digits"),
+        (["train", "digit"], "digit.*Available subcommands: digits"),
+        (["train", "digits", "--epoch", "3"], "--epoch.*meant --epochs"),
+        (["train", "digits", "--lr", "fast"], "--lr.*'fast'"),
+        (["train", "digits", "--epochs", "0"], "^epochs is 0: expected 1 or more"),
+        (["train", "digits", "--epochs", "1.5"], "--epochs.*'1.5'"),
+        (["train", "digits", "--epochs"], "--epochs"),
+        (["train", "digits", "--gradients", "mine"], "'mine'.*autograd.*derived"),
+        (["train", "digits", "--dim", "63"], "dim=63"),
+        (["train", "digits", "--patch-size", "3"], "patch_size=3"),
+        (["train", "digits", "--image-size", "16"], r"\(1, 8, 8\)"),
+        (["train", "digits", "--rotate", "-1"], "rotate is -1"),
+        (["train", "digits", "--batch-size", "5000"], "5000.*1442"),
+        (["train", "digits", "--out", "/dev/null/run"], "/dev/null/run.*Not a directory"),
+        (["eval"], "WEIGHTS"),
+        (["eval", "none.safetensors"], "none.safetensors: there is no such file"),
+        (["info"], "WEIGHTS"),
+        (["info", "vit_huge"], "'vit_huge'.*vitlib list"),
+        (["info", "a", "b"], "b"),
+        (["predict"], "no image"),
+        (["predict", "a.png"], "no weights.*vitlib train digits"),
+        (["list", "models"], "models"),
+        (["--colour"], "--colour"),
+    ],
+)
+def test_a_mistake_is_one_line(fails, words, line):
+    assert re.search(line, fails(*words))
+
+
+def test_bad_images_are_told_by_their_path(fails, weights):
+    good, _ = digit()
+    whole = Path(good).read_bytes()
+    for name, content in {
+        "empty.png": b"",
+        "text.png": b"not an image at all",
+        "half.png": whole[: len(whole) // 2],
+    }.items():
+        Path(name).write_bytes(content)
+        assert fails("predict", good, name, "--weights", weights).startswith(name)
+    assert fails("predict", "none.png", "--weights", weights).startswith("none.png")
+
+
+def test_bad_weights_are_told_by_their_path(fails, weights, tmp_path):
+    path, _ = digit()
+    bad = tmp_path / "bad.safetensors"
+    for content in (b"", b"something else", weights.read_bytes()[:-10]):
+        bad.write_bytes(content)
+        for words in (["eval", bad], ["info", bad], ["predict", path, "--weights", bad]):
+            assert fails(*words).startswith(str(bad))
+    save_weights(load_model(weights), bad)
+    for words in (["eval", bad], ["predict", path, "--weights", bad]):
+        assert "does not say which data" in fails(*words)
+
+
+def test_a_finished_run_is_not_overwritten_unless_told(fails, says, weights):
+    before = weights.read_bytes()
+    words = ["train", "digits", "--epochs", "1", "--out", weights.parent]
+    assert "--overwrite" in fails(*words)
+    assert weights.read_bytes() == before
+    mine = ["train", "digits", "--epochs", "1", "--batch-size", "400", "--out", "mine"]
+    says(*mine)
+    says(*mine, "--overwrite")
+
+
+def test_a_folder_of_other_things_is_left_alone(fails, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    assert "no training run" in fails("train", "digits", "--out", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_full_disk_ends_in_one_line_and_leaves_no_weights(tmp_path):
+    program = (
+        "import resource, sys; from vitlib.cli import main;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096));"
+        "sys.exit(main('train digits --epochs 1 --out full'.split()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("vitlib: error: ")
+    assert "File too large" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["log.jsonl"]
+
+
+def test_the_command_itself_exits_with_the_status(tmp_path):
+    done = subprocess.run([*VITLIB, "info", "nothing"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert re.fullmatch("vitlib: error: .+\n", done.stderr)
+
+
+def test_ctrl_c_ends_with_130_and_no_traceback(tmp_path):
+    words = [*VITLIB, "train", "digits", "--epochs", "1000", "--out", "run"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        log = tmp_path / "run" / "log.jsonl"
+        while not (log.exists() and log.read_text()):
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "vitlib: error: interrupted."
+    assert "Traceback" not in err
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["log.jsonl"]
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    with subprocess.Popen(
+        [*VITLIB, "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        assert process.wait(timeout=60) == 141
+        assert process.stderr.read() == b""

@@ -1,0 +1,116 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional
+
+from vitlib import data, load_model
+from vitlib.train import Digits, evaluate, train
+from vitlib.weights import read_record
+
+SHORT = Digits(epochs=1, batch_size=200)
+
+
+@pytest.mark.parametrize("gradients", ["autograd", "derived"])
+def test_a_few_epochs_already_tell_most_digits_apart(gradients):
+    recipe = Digits(epochs=14, lr=3e-3)
+    recipe = replace(recipe, model=replace(recipe.model, gradients=gradients))
+    run = train(recipe, progress=False)
+    assert run.record["result"]["accuracy"] > 0.8
+    assert not run.model.training
+
+
+def test_a_whole_run_reaches_what_the_recipe_states():
+    assert train(Digits(), progress=False).record["result"]["accuracy"] >= 0.97
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
+    first, again = (train(SHORT, progress=False).model.state_dict() for _ in range(2))
+    other = train(replace(SHORT, seed=1), progress=False).model.state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["head.weight"], other["head.weight"])
+
+
+def test_a_folder_gets_weights_that_say_how_they_came_about_and_a_log(tmp_path):
+    run = train(replace(SHORT, epochs=2), tmp_path / "deep" / "run", progress=False)
+    folder = tmp_path / "deep" / "run"
+    assert {path.name for path in folder.iterdir()} == {"weights.safetensors", "log.jsonl"}
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    assert lines[1]["loss"] < lines[0]["loss"] < 3
+    record = read_record(folder / "weights.safetensors")
+    assert record == json.loads(json.dumps(run.record))
+    assert record["recipe"]["epochs"] == 2
+    assert record["recipe"]["model"]["dim"] == SHORT.model.dim
+    images = torch.rand(3, 1, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(load_model(folder / "weights.safetensors")(images), run.model(images))
+
+
+def test_the_stated_result_is_that_of_the_last_epochs_weights():
+    run = train(SHORT, progress=False)
+    digits = data.load("digits")
+    with torch.no_grad():
+        logits = run.model(digits.normalisation(digits.test_images))
+    accuracy = (logits.argmax(1) == digits.test_labels).double().mean().item()
+    result = run.record["result"]
+    assert result["accuracy"] == pytest.approx(accuracy)
+    assert result["loss"] == pytest.approx(
+        functional.cross_entropy(logits, digits.test_labels).item(), rel=1e-5
+    )
+
+
+def test_subnormals_are_flushed_while_training_and_kept_afterwards():
+    train(SHORT, progress=False)
+    assert torch.tensor(1e-40) * 1 > 0
+
+
+def test_evaluating_does_not_depend_on_the_batch_and_restores_the_mode():
+    run, digits = train(SHORT, progress=False), data.load("digits")
+    images = digits.normalisation(digits.test_images)
+    run.model.train()
+    whole = evaluate(run.model, images, digits.test_labels)
+    parts = evaluate(run.model, images, digits.test_labels, batch_size=7)
+    assert run.model.training
+    assert (whole.images, whole.correct) == (parts.images, parts.correct) == (355, whole.correct)
+    assert whole.loss == pytest.approx(parts.loss, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"image_size": 16}, "(1, 8, 8)"),
+        ({"in_channels": 3}, "in_channels"),
+        ({"num_classes": 9}, "num_classes is 9"),
+    ],
+)
+def test_a_model_that_does_not_fit_the_data_is_refused_before_anything_is_written(
+    tmp_path, change, words
+):
+    recipe = replace(SHORT, model=replace(SHORT.model, **change))
+    with pytest.raises(ValueError, match=r"the data 'digits'") as error:
+        train(recipe, tmp_path / "run", progress=False)
+    assert words in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_larger_than_the_data_is_refused():
+    with pytest.raises(ValueError, match="1442 training images"):
+        train(replace(SHORT, batch_size=1443), progress=False)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_without_weights(tmp_path):
+    with pytest.raises(ValueError, match=r"the loss is nan in epoch 1.*[Ll]ower lr"):
+        train(replace(SHORT, lr=1e30, warmup=0.0), tmp_path, progress=False)
+    assert not (tmp_path / "weights.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("epochs", 0), ("batch_size", -1), ("lr", 0.0), ("lr", float("nan")), ("weight_decay", -1.0),
+     ("warmup", 1.5), ("seed", -1)],
+)  # fmt: skip
+def test_an_absurd_setting_is_named(field, value):
+    with pytest.raises(ValueError, match=f"{field} is {value:g}"):
+        replace(SHORT, **{field: value})

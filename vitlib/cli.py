@@ -39,7 +39,7 @@ class Train(Generic[R]):
     """Train a model by a recipe.
 
     Attributes:
-        recipe: How.
+        recipe: How to train.
         out: Folder for the weights and the log; runs/RECIPE if none is given.
         overwrite: Replace the finished run in that folder.
     """

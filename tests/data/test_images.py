@@ -142,6 +142,7 @@ def test_what_is_no_image_is_told_by_its_path(tmp_path):
         ("empty.png", b"", "the file is empty"),
         ("text.png", b"hello, this is text", "not an image"),
         ("zip.jpg", b"PK\x03\x04" + bytes(100), "not an image"),
+        ("program.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n", "not an image"),
     ]:
         (tmp_path / name).write_bytes(content)
         assert f"{name}: {why}" in complaint(tmp_path / name)

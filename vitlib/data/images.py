@@ -23,6 +23,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 _MODES = {1: "L", 3: "RGB"}
+# Decoders that only decode: Pillow has others that start programs (EPS).
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
 def load_image(
@@ -31,7 +33,7 @@ def load_image(
     """Read an image file as a model takes it, before normalisation.
 
     Args:
-        path: A PNG, JPEG, GIF, TIFF, WebP or any other file that Pillow reads.
+        path: A PNG, JPEG, GIF, TIFF, WebP, BMP or PPM file; of an animation, the first picture.
         channels: 1 for grey, 3 for colour.
         size: Height and width of the result, in pixels.
         bright_on_dark: Invert the image if its border is bright (see the module's text).
@@ -62,12 +64,12 @@ def _decode(path: Path) -> Image.Image:
     if not path.is_file():
         raise ValueError(f"{path}: not a file. Give the path of an image.")
     if path.stat().st_size == 0:
-        raise ValueError(f"{path}: the file is empty. Expected a PNG, JPEG or other image.")
+        raise ValueError(f"{path}: the file is empty. Expected an image.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(path, formats=_FORMATS) as image:
                 image.load()
                 kind = image.format
                 image = ImageOps.exif_transpose(image)
@@ -77,7 +79,7 @@ def _decode(path: Path) -> Image.Image:
             "memory. Reduce it first."
         ) from error
     except Image.UnidentifiedImageError as error:
-        raise ValueError(f"{path}: not an image. Expected a PNG, JPEG or other image.") from error
+        raise ValueError(f"{path}: not an image. Expected one of {', '.join(_FORMATS)}.") from error
     except PermissionError as error:
         raise ValueError(f"{path}: no permission to read it. Change its mode.") from error
     except Exception as error:  # a damaged file makes Pillow's decoders raise nearly anything

@@ -3,20 +3,24 @@
 A file of `vitlib.nn` writes each concept as a pair
 
     x_forward(*inputs)        -> (y, saved)
-    x_backward(grad_y, saved) -> gradients, one for each input in the same order
+    x_backward(grad_y, saved) -> the gradients of the inputs
 
 in plain tensor operations. `derived(x_forward, x_backward)` is a function `x(*inputs) -> y` whose
-gradient is the pair's own backward pass, wherever PyTorch asks for one.
+gradient is the pair's own backward pass, wherever PyTorch asks for one (`start/gradients`).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import wraps
+from itertools import zip_longest
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
+from torch.amp.autocast_mode import is_autocast_available
+
+__all__ = ["derived"]
 
 Forward = Callable[..., tuple[Tensor, Any]]
 Backward = Callable[[Tensor, Any], Any]
@@ -25,23 +29,31 @@ Backward = Callable[[Tensor, Any], Any]
 def derived(forward: Forward, backward: Backward) -> Callable[..., Tensor]:
     """Make one differentiable function of a forward and its derived backward.
 
-    Works under autocast, with hooks, `retain_graph` and `torch.func`. To differentiate the backward
-    pass itself is refused with a `RuntimeError`.
+    It composes with what composes with PyTorch's own: hooks, `retain_graph`, saved-tensor hooks,
+    `torch.func`, `torch.compile`. Autocast narrows the matrix products inside, forward and
+    backward alike, and nothing else. To differentiate the backward pass is refused.
 
     Args:
-        forward: takes tensors, tuples of them, None and constants; returns the output and whatever
-            the backward needs.
-        backward: takes the output's gradient and what was saved; returns the inputs' gradients in
-            the order and nesting of the inputs, or the one gradient of the first. It may leave out
-            constants that come last.
+        forward: takes tensors, tuples and dictionaries of them, None and constants; returns the
+            output and whatever the backward needs, in tuples and dictionaries.
+        backward: takes the output's gradient and what was saved; returns the gradients in the order
+            and nesting of the inputs, without the constants at their end; one alone may stand bare.
+
+    Raises:
+        RuntimeError: from the function, when its gradient is differentiated again.
     """
 
+    # torch.compile breaks its graph at the function and goes on behind it. The public name of this
+    # decorator, torch.compiler.disable, would import the compiler together with this module.
     @wraps(forward)
+    @torch._disable_dynamo  # pyright: ignore[reportPrivateImportUsage]
     def function(*inputs: Any) -> Tensor:
         tensors = [leaf for leaf in _leaves(inputs) if isinstance(leaf, Tensor)]
         if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
             return forward(*inputs)[0]
-        return _Derived.apply(_Call(forward, backward, _template(inputs)), *tensors)[0]  # type: ignore[index]
+        call = _Call(forward, backward, _form(inputs))
+        outputs: tuple[Tensor, ...] = _Derived.apply(call, *tensors)  # pyright: ignore[reportAssignmentType]
+        return outputs[0]
 
     return function
 
@@ -52,117 +64,132 @@ class _Call:
 
     forward: Forward
     backward: Backward
-    inputs: Any
-    saved: Any = None
-    places: list[int] = field(default_factory=list)  # of the saved among inputs, output, extras
+    inputs: Any  # the inputs' form
+    saved: Any = None  # the form of what was saved,
+    places: list[int] = field(default_factory=list)  # and where its tensors are: see _Derived
 
 
 class _Derived(torch.autograd.Function):
-    # what was saved but is neither input nor output leaves the forward as a further output, since
-    # save_for_backward, and with it torch.func and saved-tensor hooks, knows no other tensors
+    """The node. Its inputs are a call and its tensors; its outputs y and the extras.
+
+    Extras are saved tensors that are neither input nor y. They have to be outputs, since nothing
+    else can go through `save_for_backward` and be known to `torch.func` and to saved-tensor hooks.
+    They stay differentiable: a second differentiation has to meet the refusal, not a constant.
+    """
+
     generate_vmap_rule = True
 
     @staticmethod
     def forward(call: _Call, *tensors: Tensor) -> tuple[Tensor, ...]:
-        y, saved = call.forward(*_fill(call.inputs, iter(tensors)))
-        pool = [*tensors, y]
-        call.saved, call.places = _template(saved), []
+        y, saved = call.forward(*_fill(call.inputs, tensors))
+        known = [*tensors, y]
+        place = {id(tensor): i for i, tensor in enumerate(known)}
+        call.saved, call.places = _form(saved), []
         for leaf in _leaves(saved):
             if isinstance(leaf, Tensor):
-                known = [place for place, tensor in enumerate(pool) if tensor is leaf]
-                call.places.append(known[0] if known else len(pool))
-                if not known:
-                    pool.append(leaf)
-        return tuple(pool[len(tensors) :])
+                if id(leaf) not in place:
+                    place[id(leaf)] = len(known)
+                    known.append(leaf)
+                call.places.append(place[id(leaf)])
+        return tuple(known[len(tensors) :])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         call, *tensors = inputs
-        y, *extras = output
-        pool = [*tensors, *output]
-        ctx.save_for_backward(*(pool[place] for place in call.places))
-        ctx.mark_non_differentiable(*extras)
-        ctx.set_materialize_grads(False)
+        known = [*tensors, *output]
+        ctx.save_for_backward(*(known[place] for place in call.places))
+        ctx.set_materialize_grads(False)  # no zeros for the extras
         ctx.call = call
-        device = y.device.type
-        ctx.autocast = {
-            "device_type": device,
-            "enabled": torch.is_autocast_enabled(device),
-            "dtype": torch.get_autocast_dtype(device),
-        }
+        ctx.autocast = _autocast(output[0].device.type)
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
-        call: _Call = ctx.call
-        grad_y = grad_outputs[0]
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        grad_y, needed = grads[0], ctx.needs_input_grad[1:]
         if grad_y is None:
-            return (None,) * len(ctx.needs_input_grad)
-        saved = ctx.saved_tensors
-        with torch.no_grad(), torch.autocast(**ctx.autocast):
-            grads = call.backward(grad_y, _fill(call.saved, iter(saved)))
-            grads = grads if isinstance(grads, tuple) else (grads,)
-        needed = ctx.needs_input_grad[1:]
-        matched = zip(_match(call.inputs, grads), needed, strict=True)
-        result = [grad if wanted else None for grad, wanted in matched]
-        if torch.is_grad_enabled():  # somebody may differentiate once more
-            found = [grad for grad in result if grad is not None]
-            once = iter(_Once.apply(len(found), *found, grad_y, *saved))  # type: ignore[arg-type]
-            result = [None if grad is None else next(once) for grad in result]
-        return (None, *result)
+            return (None,) * (1 + len(needed))
+        outputs = _Backward.apply(ctx.call, ctx.autocast, needed, grad_y, *ctx.saved_tensors)
+        return None, *outputs  # pyright: ignore[reportReturnType, reportGeneralTypeIssues]
 
 
-class _Once(torch.autograd.Function):
-    """Passes gradients on and refuses to be differentiated."""
+class _Backward(torch.autograd.Function):
+    """The backward pass, as a node that refuses to be differentiated."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
-        return tuple(tensor.view_as(tensor) for tensor in tensors[:count])
+    def forward(
+        call: _Call,
+        autocast: dict[str, Any] | None,
+        needed: tuple[bool, ...],
+        grad_y: Tensor,
+        *saved: Tensor,
+    ) -> tuple[Tensor | None, ...]:
+        with torch.autocast(**autocast) if autocast else nullcontext():
+            grads = call.backward(grad_y, _fill(call.saved, saved))
+        grads = grads if isinstance(grads, tuple) else (grads,)
+        matched = zip(_match(call.inputs, grads), needed, strict=True)
+        return tuple(grad if wanted else None for grad, wanted in matched)
 
     @staticmethod
-    def setup_context(ctx: FunctionCtx, inputs: tuple[Any, ...], output: object) -> None:
+    def setup_context(ctx: Any, inputs: object, output: object) -> None:
         pass
 
     @staticmethod
-    def backward(ctx: FunctionCtx, *grads: Tensor) -> None:
+    def backward(ctx: Any, *grads: Tensor) -> None:
         raise RuntimeError(
             "a derived backward pass cannot be differentiated again: for second derivatives create "
             'the model with gradients="autograd".'
         )
 
 
+def _autocast(device: str) -> dict[str, Any] | None:
+    """The arguments that bring today's autocast back, where the device has one."""
+    if not is_autocast_available(device):
+        return None
+    return {
+        "device_type": device,
+        "enabled": torch.is_autocast_enabled(device),
+        "dtype": torch.get_autocast_dtype(device),
+    }
+
+
 _TENSOR = object()
+"""The mark of a tensor in a form: a nest of tuples and dictionaries without its tensors."""
 
 
-def _leaves(tree: Any) -> Iterator[Any]:
-    if isinstance(tree, tuple):
-        for branch in tree:
+def _leaves(nest: Any) -> Iterator[Any]:
+    if isinstance(nest, tuple | dict):
+        for branch in nest.values() if isinstance(nest, dict) else nest:
             yield from _leaves(branch)
     else:
-        yield tree
+        yield nest
 
 
-def _rebuild(tree: Any, change: Callable[[Any], Any]) -> Any:
-    if not isinstance(tree, tuple):
-        return change(tree)
-    branches = [_rebuild(branch, change) for branch in tree]
-    return type(tree)(*branches) if hasattr(tree, "_fields") else tuple(branches)
+def _rebuild(nest: Any, change: Callable[[Any], Any]) -> Any:
+    if isinstance(nest, dict):
+        return {name: _rebuild(branch, change) for name, branch in nest.items()}
+    if isinstance(nest, tuple):
+        branches = [_rebuild(branch, change) for branch in nest]
+        return type(nest)(*branches) if hasattr(nest, "_fields") else tuple(branches)
+    return change(nest)
 
 
-def _template(tree: Any) -> Any:
-    """The tree with a mark in the place of every tensor."""
-    return _rebuild(tree, lambda leaf: _TENSOR if isinstance(leaf, Tensor) else leaf)
+def _form(nest: Any) -> Any:
+    return _rebuild(nest, lambda leaf: _TENSOR if isinstance(leaf, Tensor) else leaf)
 
 
-def _fill(template: Any, tensors: Iterator[Tensor]) -> Any:
-    return _rebuild(template, lambda leaf: next(tensors) if leaf is _TENSOR else leaf)
+def _fill(form: Any, tensors: Iterable[Tensor]) -> Any:
+    remaining = iter(tensors)
+    return _rebuild(form, lambda leaf: next(remaining) if leaf is _TENSOR else leaf)
 
 
-def _match(template: Any, grads: Any) -> Iterator[Tensor | None]:
-    """The gradients that belong to the template's tensors, in its order."""
-    if isinstance(template, tuple):
-        for branch, grad in zip(template, grads, strict=False):
-            yield from _match(branch, grad)
-    elif template is _TENSOR:
+def _match(form: Any, grads: Any) -> Iterator[Tensor | None]:
+    """The gradient of each of the form's tensors in its order, None where there is none."""
+    if form is _TENSOR:
         yield grads
+    elif isinstance(form, dict):
+        for name, branch in form.items():
+            yield from _match(branch, None if grads is None else grads.get(name))
+    elif isinstance(form, tuple):
+        for branch, grad in zip_longest(form, grads or ()):
+            yield from _match(branch, grad)

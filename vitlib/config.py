@@ -1,17 +1,18 @@
 """The configuration of a Vision Transformer, and the models that the literature has named.
 
-Sizes of the named models: Dosovitskiy et al. 2021, table 1 (base, large, huge); Touvron et al. 2021,
-table 1 (tiny, small). The names are timm's.
+Sizes of the named models: Dosovitskiy et al. 2021, table 1 (base, large, huge); Touvron et al.
+2021, table 1 (tiny, small). The names are timm's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from typing import Any, Literal, Self
 
-__all__ = ["ViTConfig", "list_models", "named_config"]
+__all__ = ["Size", "ViTConfig", "available", "check_heads", "list_models", "named_config", "sides"]
 
 Size = int | tuple[int, int]
+"""Pixels: one number for a square, or (height, width)."""
 
 _SIZES = ("image_size", "patch_size")
 _COUNTS = ("in_channels", "num_classes", "dim", "depth", "heads", "mlp_dim")
@@ -31,19 +32,73 @@ _CHOICES = {
 }
 
 
-def _pair(size: Size) -> tuple[int, int]:
-    return size if isinstance(size, tuple) else (size, size)
+def available(name: str, value: Any) -> Any:
+    """The value of an option, if it can be chosen.
+
+    Args:
+        name: a field of `ViTConfig` with a few possible values.
+        value: the value that is asked for.
+
+    Raises:
+        ValueError: if it is none of them.
+    """
+    for choice in _CHOICES[name]:
+        # True is no number here, though Python says True == 1
+        if isinstance(value, bool) == isinstance(choice, bool) and value == choice:
+            return value
+    choices = " or ".join(repr(choice) for choice in _CHOICES[name])
+    raise ValueError(f"{name}={value!r} is not available: choose {choices}.")
 
 
-def _whole(name: str, value: object) -> None:
+def _whole(name: str, value: object, expected: str = "a whole number") -> None:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name}={value!r}: expected a whole number.")
+        raise TypeError(f"{name}={value!r}: expected {expected}.")
     if value < 1:
-        raise ValueError(f"{name}={value}: expected at least 1.")
+        raise ValueError(f"{name}={value}: expected {expected}, at least 1.")
 
 
-def _near(name: str, known: Any) -> str:
-    near = get_close_matches(name, known, n=1)
+def _small(name: str, value: object) -> None:
+    expected = f"{name}={value!r}: expected a small positive number such as 1e-6."
+    if not isinstance(value, int | float):
+        raise TypeError(expected)
+    if not 0 < value < 1:
+        raise ValueError(expected)
+
+
+def sides(name: str, size: Size) -> tuple[int, int]:
+    """Height and width of a size that is one number or both.
+
+    Args:
+        name: what it is the size of, for the error.
+        size: pixels, one number for a square or (height, width).
+
+    Raises:
+        ValueError: if a side is less than 1, or there are not two of them.
+        TypeError: if a side is not a whole number.
+    """
+    expected = "a whole number or a tuple (height, width) of two"
+    pair = size if isinstance(size, tuple) else (size, size)
+    if len(pair) != 2:
+        raise ValueError(f"{name}={size!r}: expected {expected}.")
+    for side in pair:
+        _whole(name, side, expected)
+    return pair
+
+
+def check_heads(dim: int, heads: int) -> None:
+    """Refuse a number of heads among which the width cannot be divided.
+
+    Raises:
+        ValueError: if `heads` does not divide `dim`.
+    """
+    if dim % heads:
+        raise ValueError(
+            f"dim={dim} is not divisible by heads={heads}: every head has dim / heads entries."
+        )
+
+
+def _near(name: object, known: Iterable[str]) -> str:
+    near = get_close_matches(str(name), known, n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
@@ -103,45 +158,29 @@ class ViTConfig:
 
     def __post_init__(self) -> None:
         for name in _SIZES:
-            value = getattr(self, name)
-            pair = value if isinstance(value, tuple) else (value, value)
-            if len(pair) != 2:
-                raise ValueError(f"{name}={value!r}: expected one number or (height, width).")
-            for side in pair:
-                _whole(name, side)
+            sides(name, getattr(self, name))
         for name in _COUNTS:
             _whole(name, getattr(self, name))
-        for name, choices in _CHOICES.items():
-            value = getattr(self, name)
-            if value not in choices:
-                available = " or ".join(repr(choice) for choice in choices)
-                raise ValueError(f"{name}={value!r} is not available: choose {available}.")
-        if not 0 < self.layer_norm_eps < 1:
-            raise ValueError(
-                f"layer_norm_eps={self.layer_norm_eps!r}: expected a small positive number such as "
-                "1e-6."
-            )
+        for name in _CHOICES:
+            available(name, getattr(self, name))
+        _small("layer_norm_eps", self.layer_norm_eps)
         (height, width), (p, q) = self.image_shape, self.patch_shape
         if height % p or width % q:
             raise ValueError(
-                f"patch_size={self.patch_size} does not divide image_size={self.image_size}: choose "
-                "a patch size that fills the image exactly."
+                f"patch_size={self.patch_size} does not divide image_size={self.image_size}: "
+                "choose a patch size that fills the image exactly."
             )
-        if self.dim % self.heads:
-            raise ValueError(
-                f"dim={self.dim} is not divisible by heads={self.heads}: every head has "
-                "dim / heads entries."
-            )
+        check_heads(self.dim, self.heads)
 
     @property
     def image_shape(self) -> tuple[int, int]:
         """Height and width of an image, in pixels."""
-        return _pair(self.image_size)
+        return sides("image_size", self.image_size)
 
     @property
     def patch_shape(self) -> tuple[int, int]:
         """Height and width of a patch, in pixels."""
-        return _pair(self.patch_size)
+        return sides("patch_size", self.patch_size)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -171,21 +210,21 @@ class ViTConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`, also after a journey through JSON.
+        """The inverse of `to_dict`, also after a journey through JSON, which knows no tuples.
+
+        Fields that are not given keep their defaults.
 
         Raises:
             ValueError: if a name is not a field, or a value is refused.
+            TypeError: if a size is not a whole number.
         """
         known = {field.name for field in fields(cls)}
-        for name in values:
+        given: dict[str, Any] = {}
+        for name, value in values.items():
             if name not in known:
                 raise ValueError(f"the configuration has no field {name!r}{_near(name, known)}.")
-        return cls(
-            **{
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in values.items()
-            }
-        )
+            given[name] = tuple(value) if name in _SIZES and isinstance(value, list) else value
+        return cls(**given)
 
 
 # name: (dim, depth, heads, mlp_dim, patch sizes)
@@ -211,14 +250,19 @@ def list_models() -> list[str]:
     return list(_MODELS)
 
 
-def named_config(name: str) -> ViTConfig:
+def named_config(name: str, **options: Any) -> ViTConfig:
     """The configuration of a named model.
 
+    Args:
+        name: one of `list_models()`.
+        **options: fields that differ from the named model's.
+
     Raises:
-        ValueError: if no model has that name.
+        ValueError: if no model has that name, or an option is unknown or refused.
+        TypeError: if a size is not a whole number.
     """
     if name not in _MODELS:
         raise ValueError(
             f"no model is called {name!r}{_near(name, _MODELS)}: list_models() has all names."
         )
-    return _MODELS[name]
+    return ViTConfig.from_dict({**_MODELS[name].to_dict(), **options})

@@ -2,8 +2,8 @@
 
     U Y (*)      GELU(u) = u Φ(u),   Φ(u) = (1 + erf(u/√2)) / 2
 
-(Hendrycks and Gimpel 2016). Φ is the distribution function of the standard normal distribution and φ
-its density, so by the product rule
+(Hendrycks and Gimpel 2016). Φ is the distribution function of the standard normal distribution and
+φ its density, so by the product rule
 
     GELU'(u) = Φ(u) + u φ(u),   φ(u) = exp(−u²/2) / √(2π)
 
@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vitlib.config import available
 from vitlib.nn.derived import derived
 
 
@@ -43,11 +44,14 @@ class GELU(nn.Module):
 
     Args:
         gradients: "autograd" or "derived".
+
+    Raises:
+        ValueError: if `gradients` is something else.
     """
 
     def __init__(self, gradients: str = "autograd") -> None:
         super().__init__()
-        self.gradients = gradients
+        self.gradients = available("gradients", gradients)
 
     def forward(self, u: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
         """Apply it to every entry."""

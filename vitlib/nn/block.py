@@ -2,8 +2,8 @@
 
     X X' Y (B, T, D)      X' = X + attention(LN(X))      Y = X' + MLP(LN(X'))
 
-(Dosovitskiy et al. 2021, equations 2 and 3: the norm comes first, "pre-norm".) A sum hands its gradient
-to both summands, so going backward each branch adds to what came straight through:
+(Dosovitskiy et al. 2021, equations 2 and 3: the norm comes first, "pre-norm".) A sum hands its
+gradient to both summands, so going backward each branch adds to what came straight through:
 
     ∂ℓ/∂X' = ∂ℓ/∂Y + ∂LN ∂MLP ∂ℓ/∂Y      ∂ℓ/∂X = ∂ℓ/∂X' + ∂LN ∂attention ∂ℓ/∂X'
 
@@ -15,6 +15,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vitlib.config import available
 from vitlib.nn import layer_norm, mlp, multi_head
 from vitlib.nn.derived import derived
 from vitlib.nn.layer_norm import LayerNorm, layer_norm_backward, layer_norm_forward
@@ -25,6 +26,8 @@ from vitlib.nn.multi_head import MultiHeadAttention, multi_head_backward, multi_
 NormWeights = tuple[Tensor, Tensor]
 Parameters = tuple[NormWeights, tuple[Weights, Weights], NormWeights, tuple[Weights, Weights]]
 """Of norm 1, attention (qkv, proj), norm 2, MLP (fc1, fc2)."""
+LAYERS = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
+"""The names of the same in the state dict."""
 
 
 class Saved(NamedTuple):
@@ -53,13 +56,17 @@ def block_backward(
     grad_y: Float[Tensor, "B T D"], saved: Saved
 ) -> tuple[Float[Tensor, "B T D"], Parameters]:
     """The gradients of the input and of all parameters."""
-    grad_normed, *grad_mlp = mlp_backward(grad_y, saved.mlp)
-    grad_x, *grad_norm2 = layer_norm_backward(grad_normed, saved.norm2)
-    grad_x = grad_y + grad_x
-    grad_normed, *grad_attn = multi_head_backward(grad_x, saved.attn)
-    grad_branch, *grad_norm1 = layer_norm_backward(grad_normed, saved.norm1)
-    grads = tuple(tuple(part) for part in (grad_norm1, grad_attn, grad_norm2, grad_mlp))
-    return grad_x + grad_branch, grads
+    grad_normed, grad_fc1, grad_fc2 = mlp_backward(grad_y, saved.mlp)
+    grad_branch, grad_weight2, grad_bias2 = layer_norm_backward(grad_normed, saved.norm2)
+    grad_x = grad_y + grad_branch
+    grad_normed, grad_qkv, grad_proj = multi_head_backward(grad_x, saved.attn)
+    grad_branch, grad_weight1, grad_bias1 = layer_norm_backward(grad_normed, saved.norm1)
+    return grad_x + grad_branch, (
+        (grad_weight1, grad_bias1),
+        (grad_qkv, grad_proj),
+        (grad_weight2, grad_bias2),
+        (grad_fc1, grad_fc2),
+    )
 
 
 block = derived(block_forward, block_backward)
@@ -75,6 +82,9 @@ class Block(nn.Module):
         qkv_bias: whether queries, keys and values have a bias.
         eps: ε of both norms.
         gradients: "autograd", or "derived": the whole block is one node of the graph.
+
+    Raises:
+        ValueError: if `gradients` is neither, or `heads` does not divide `dim`.
     """
 
     def __init__(
@@ -87,7 +97,7 @@ class Block(nn.Module):
         gradients: str = "autograd",
     ) -> None:
         super().__init__()
-        self.gradients = gradients
+        self.gradients = available("gradients", gradients)
         self.norm1 = LayerNorm(dim, eps)
         self.attn = MultiHeadAttention(dim, heads, qkv_bias)
         self.norm2 = LayerNorm(dim, eps)

@@ -14,16 +14,17 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vitlib.config import Size, available
 from vitlib.nn import linear
 from vitlib.nn.derived import derived
 from vitlib.nn.linear import Weights, linear_backward, linear_forward
-from vitlib.nn.patches import Size, patchify_backward, patchify_forward
+from vitlib.nn.patches import Sizes, patchify_backward, patchify_forward
 
 
 class Saved(NamedTuple):
     """What the backward pass of the patch embedding needs."""
 
-    sizes: tuple[Size, Size]
+    sizes: Sizes
     linear: linear.Saved
     kernel_shape: tuple[int, ...]
 
@@ -31,7 +32,7 @@ class Saved(NamedTuple):
 def embedding_forward(
     images: Float[Tensor, "B C height width"],
     weight: Float[Tensor, "D C P_height P_width"],
-    bias: Float[Tensor, " D"],
+    bias: Float[Tensor, " D"] | None = None,
 ) -> tuple[Float[Tensor, "B N D"], Saved]:
     """Cut into patches and project each."""
     p, q = weight.shape[-2:]
@@ -43,11 +44,12 @@ def embedding_forward(
 def embedding_backward(
     grad_embeddings: Float[Tensor, "B N D"], saved: Saved
 ) -> tuple[
-    Float[Tensor, "B C height width"], Float[Tensor, "D C P_height P_width"], Float[Tensor, " D"]
+    Float[Tensor, "B C height width"],
+    Float[Tensor, "D C P_height P_width"],
+    Float[Tensor, " D"] | None,
 ]:
     """The gradients of images, weight and bias."""
     grad_patches, grad_weight, grad_bias = linear_backward(grad_embeddings, saved.linear)
-    assert grad_bias is not None
     grad_images = patchify_backward(grad_patches, saved.sizes)
     return grad_images, grad_weight.view(saved.kernel_shape), grad_bias
 
@@ -60,16 +62,19 @@ class PatchEmbedding(nn.Module):
 
     Args:
         in_channels: C.
-        patch_size: height and width of a patch.
+        patch_size: P, or (height, width) of a patch.
         dim: D.
         gradients: "autograd" or "derived".
+
+    Raises:
+        ValueError: if `gradients` is something else.
     """
 
     def __init__(
         self, in_channels: int, patch_size: Size, dim: int, gradients: str = "autograd"
     ) -> None:
         super().__init__()
-        self.gradients = gradients
+        self.gradients = available("gradients", gradients)
         self.proj = nn.Conv2d(in_channels, dim, kernel_size=patch_size, stride=patch_size)
 
     def weights(self) -> Weights:

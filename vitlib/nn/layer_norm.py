@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vitlib.config import available
 from vitlib.nn.derived import derived
 
 
@@ -68,12 +69,15 @@ class LayerNorm(nn.Module):
         dim: D.
         eps: ε.
         gradients: "autograd" or "derived".
+
+    Raises:
+        ValueError: if `gradients` is something else.
     """
 
     def __init__(self, dim: int, eps: float = 1e-6, gradients: str = "autograd") -> None:
         super().__init__()
         self.eps = eps
-        self.gradients = gradients
+        self.gradients = available("gradients", gradients)
         self.weight = nn.Parameter(torch.ones(dim))
         self.bias = nn.Parameter(torch.zeros(dim))
 

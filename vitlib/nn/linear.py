@@ -2,8 +2,8 @@
 
     X (*, D_in)   W (D_in, D_out)   b (D_out)   Y (*, D_out)
 
-PyTorch stores `weight` = W⊤, of shape (D_out, D_in). The gradients, derived in `start/gradients`, with
-the sums running over all tokens of all images:
+PyTorch stores `weight` = W⊤, of shape (D_out, D_in). The gradients, derived in `start/gradients`,
+with the sums running over all tokens of all images:
 
     ∂ℓ/∂X = ∂ℓ/∂Y W⊤      ∂ℓ/∂W = X⊤ ∂ℓ/∂Y      ∂ℓ/∂b = Σ ∂ℓ/∂Y
 
@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vitlib.config import available
 from vitlib.nn.derived import derived
 
 Weights = tuple[Tensor, Tensor | None]
@@ -70,13 +71,16 @@ class Linear(nn.Linear):
         out_features: D_out.
         bias: whether there is one.
         gradients: "autograd" or "derived".
+
+    Raises:
+        ValueError: if `gradients` is something else.
     """
 
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True, gradients: str = "autograd"
     ) -> None:
         super().__init__(in_features, out_features, bias)
-        self.gradients = gradients
+        self.gradients = available("gradients", gradients)
 
     def weights(self) -> Weights:
         """The weights as `linear_forward` takes them."""

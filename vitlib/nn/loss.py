@@ -8,6 +8,7 @@ With the label written as a row y of zeros and a single one, ∂ℓ/∂z = (p �
 softmax is z − logsumexp(z), which neither overflows nor takes the logarithm of zero. Saved: p.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vitlib.config import available
 from vitlib.nn.derived import derived
 
 
@@ -41,7 +43,9 @@ def cross_entropy_backward(grad_loss: Float[Tensor, ""], saved: Saved) -> Float[
     return grad_loss * (p - one_hot) / len(p)
 
 
-_derived_cross_entropy = derived(cross_entropy_forward, cross_entropy_backward)
+_derived = derived(cross_entropy_forward, cross_entropy_backward)
+# PyTorch would leave out images labelled −100; here no label stands for "none"
+_autograd = partial(functional.cross_entropy, ignore_index=torch.iinfo(torch.int64).min)
 
 
 def cross_entropy(
@@ -49,35 +53,35 @@ def cross_entropy(
 ) -> Float[Tensor, ""]:
     """The mean cross-entropy of the labels.
 
-    On an accelerator the labels' range is left to PyTorch, since looking at them would make the
-    host wait for the device.
-
     Args:
         logits: (B, K), before any softmax.
         labels: (B), integers from 0 to K − 1.
         gradients: "autograd" or "derived".
 
     Raises:
-        ValueError: if shapes do not fit, or on the CPU a label is outside the classes.
+        ValueError: if shapes do not fit, or a label is outside the classes. On an accelerator,
+            which reports errors late, such a label is left to PyTorch.
         TypeError: if the labels are not integers.
     """
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
         raise ValueError(
             f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)} do not fit: expected "
-            "(B, K) and (B,)."
+            "(B, K) and (B,), one label an image."
         )
-    if labels.dtype not in (torch.int64, torch.int32, torch.uint8, torch.int16, torch.int8):
+    if labels.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
         raise TypeError(f"labels are {labels.dtype}: expected integers from 0 to K − 1.")
     labels, classes = labels.long(), logits.shape[-1]
-    if labels.device.type == "cpu":
-        wrong = labels[(labels < 0) | (labels >= classes)]
-        if len(wrong):
-            raise ValueError(
-                f"label {wrong[0].item()} is outside the model's {classes} classes: expected 0 to "
-                f"{classes - 1}."
-            )
-    apply = _derived_cross_entropy if gradients == "derived" else functional.cross_entropy
-    return apply(logits, labels)
+    apply = _derived if available("gradients", gradients) == "derived" else _autograd
+    try:
+        return apply(logits, labels)
+    except (IndexError, RuntimeError) as error:
+        outside = labels[(labels < 0) | (labels >= classes)]
+        if len(outside) == 0:
+            raise
+        raise ValueError(
+            f"label {outside[0].item()} is outside the model's {classes} classes: expected 0 to "
+            f"{classes - 1}."
+        ) from error
 
 
 class CrossEntropyLoss(nn.Module):
@@ -85,11 +89,14 @@ class CrossEntropyLoss(nn.Module):
 
     Args:
         gradients: "autograd" or "derived".
+
+    Raises:
+        ValueError: if `gradients` is something else.
     """
 
     def __init__(self, gradients: str = "autograd") -> None:
         super().__init__()
-        self.gradients = gradients
+        self.gradients = available("gradients", gradients)
 
     def forward(self, logits: Float[Tensor, "B K"], labels: Int[Tensor, " B"]) -> Float[Tensor, ""]:
         """The mean cross-entropy of the labels."""

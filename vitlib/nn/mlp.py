@@ -11,6 +11,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vitlib.config import available
 from vitlib.nn import linear
 from vitlib.nn.activations import GELU, gelu_backward, gelu_forward
 from vitlib.nn.derived import derived
@@ -39,10 +40,10 @@ def mlp_backward(
     grad_y: Float[Tensor, "B T D"], saved: Saved
 ) -> tuple[Float[Tensor, "B T D"], Weights, Weights]:
     """The gradients of the input and of both layers."""
-    grad_bent, *grad_fc2 = linear_backward(grad_y, saved.fc2)
+    grad_bent, grad_weight2, grad_bias2 = linear_backward(grad_y, saved.fc2)
     grad_hidden = gelu_backward(grad_bent, saved.u)
-    grad_x, *grad_fc1 = linear_backward(grad_hidden, saved.fc1)
-    return grad_x, tuple(grad_fc1), tuple(grad_fc2)
+    grad_x, grad_weight1, grad_bias1 = linear_backward(grad_hidden, saved.fc1)
+    return grad_x, (grad_weight1, grad_bias1), (grad_weight2, grad_bias2)
 
 
 mlp = derived(mlp_forward, mlp_backward)
@@ -55,11 +56,14 @@ class MLP(nn.Module):
         dim: D.
         mlp_dim: M.
         gradients: "autograd" or "derived".
+
+    Raises:
+        ValueError: if `gradients` is something else.
     """
 
     def __init__(self, dim: int, mlp_dim: int, gradients: str = "autograd") -> None:
         super().__init__()
-        self.gradients = gradients
+        self.gradients = available("gradients", gradients)
         self.fc1 = Linear(dim, mlp_dim)
         self.act = GELU()
         self.fc2 = Linear(mlp_dim, dim)

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vitlib.config import available, check_heads
 from vitlib.nn import attention, linear
 from vitlib.nn.attention import attention_backward, attention_forward
 from vitlib.nn.derived import derived
@@ -69,11 +70,11 @@ def multi_head_backward(
 ) -> tuple[Float[Tensor, "B T D"], Weights, Weights]:
     """The gradients of the input and of both projections."""
     heads = saved.attention.q.shape[1]
-    grad_merged, *grad_proj = linear_backward(grad_y, saved.proj)
+    grad_merged, grad_weight_o, grad_bias_o = linear_backward(grad_y, saved.proj)
     grad_o = rearrange(grad_merged, "B T (H d) -> B H T d", H=heads)
     grad_packed = pack_heads(*attention_backward(grad_o, saved.attention))
-    grad_x, *grad_qkv = linear_backward(grad_packed, saved.qkv)
-    return grad_x, tuple(grad_qkv), tuple(grad_proj)
+    grad_x, grad_weight_qkv, grad_bias_qkv = linear_backward(grad_packed, saved.qkv)
+    return grad_x, (grad_weight_qkv, grad_bias_qkv), (grad_weight_o, grad_bias_o)
 
 
 multi_head = derived(multi_head_forward, multi_head_backward)
@@ -87,14 +88,18 @@ class MultiHeadAttention(nn.Module):
         heads: H.
         qkv_bias: whether the packed projection has a bias.
         gradients: "autograd" or "derived".
+
+    Raises:
+        ValueError: if `gradients` is neither, or `heads` does not divide `dim`.
     """
 
     def __init__(
         self, dim: int, heads: int, qkv_bias: bool = True, gradients: str = "autograd"
     ) -> None:
         super().__init__()
+        check_heads(dim, heads)
         self.heads = heads
-        self.gradients = gradients
+        self.gradients = available("gradients", gradients)
         self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = Linear(dim, dim)
 

@@ -11,43 +11,53 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-Size = tuple[int, int]
-"""Height and width in pixels."""
+from vitlib.config import Size, sides
+
+Sizes = tuple[Size, tuple[int, int]]
+"""Of a patch, and of the image."""
 
 
 def patchify(
-    images: Float[Tensor, "*batch C height width"], patch_size: int | Size
+    images: Float[Tensor, "*batch C height width"], patch_size: Size
 ) -> Float[Tensor, "*batch N CPP"]:
     """Cut images into flattened patches.
 
     Args:
         images: any leading dimensions, channels, sizes.
-        patch_size: P, or height and width of a patch.
+        patch_size: P, or (height, width) of a patch.
 
     Raises:
         ValueError: if the patches do not fill the image exactly.
+        TypeError: if a size is not a whole number.
     """
-    p, q = _pair(patch_size)
+    p, q = sides("patch_size", patch_size)
+    if images.ndim < 3:
+        raise ValueError(
+            f"images have shape {tuple(images.shape)}: expected (…, C, height, width)."
+        )
     height, width = images.shape[-2:]
-    _check(height, width, p, q)
+    _check_fit(height, width, p, q)
     return rearrange(images, "... c (rows p) (columns q) -> ... (rows columns) (c p q)", p=p, q=q)
 
 
 def unpatchify(
-    patches: Float[Tensor, "*batch N CPP"], patch_size: int | Size, image_size: int | Size
+    patches: Float[Tensor, "*batch N CPP"], patch_size: Size, image_size: Size
 ) -> Float[Tensor, "*batch C height width"]:
     """Put flattened patches together again: the inverse of `patchify`.
 
     Args:
         patches: N flattened patches, row by row.
-        patch_size: P, or height and width of a patch.
-        image_size: height and width of the image.
+        patch_size: P, or (height, width) of a patch.
+        image_size: one number for a square, or (height, width).
 
     Raises:
         ValueError: if the sizes do not fit one another.
+        TypeError: if a size is not a whole number.
     """
-    (p, q), (height, width) = _pair(patch_size), _pair(image_size)
-    _check(height, width, p, q)
+    (p, q), (height, width) = sides("patch_size", patch_size), sides("image_size", image_size)
+    _check_fit(height, width, p, q)
+    if patches.ndim < 2:
+        raise ValueError(f"patches have shape {tuple(patches.shape)}: expected (…, N, C·P²).")
     count, entries = patches.shape[-2:]
     if count != (height // p) * (width // q) or entries % (p * q):
         raise ValueError(
@@ -66,26 +76,22 @@ def unpatchify(
 
 def patchify_forward(
     images: Float[Tensor, "*batch C height width"], patch_size: Size
-) -> tuple[Float[Tensor, "*batch N CPP"], tuple[Size, Size]]:
+) -> tuple[Float[Tensor, "*batch N CPP"], Sizes]:
     """Cut images into flattened patches."""
     height, width = images.shape[-2:]
     return patchify(images, patch_size), (patch_size, (height, width))
 
 
 def patchify_backward(
-    grad_patches: Float[Tensor, "*batch N CPP"], saved: tuple[Size, Size]
+    grad_patches: Float[Tensor, "*batch N CPP"], saved: Sizes
 ) -> Float[Tensor, "*batch C height width"]:
     """The gradient of the images."""
     return unpatchify(grad_patches, *saved)
 
 
-def _pair(size: int | Size) -> Size:
-    return (size, size) if isinstance(size, int) else size
-
-
-def _check(height: int, width: int, p: int, q: int) -> None:
-    if p < 1 or q < 1 or height % p or width % q:
+def _check_fit(height: int, width: int, p: int, q: int) -> None:
+    if height % p or width % q:
         raise ValueError(
-            f"patches of {p} × {q} pixels do not fill an image of {height} × {width}: resize or pad "
-            "the image, or choose a patch size that divides it."
+            f"patches of {p} × {q} pixels do not fill an image of {height} × {width}: resize or "
+            "pad the image, or choose a patch size that divides it."
         )

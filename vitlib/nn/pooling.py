@@ -2,8 +2,8 @@
 
     X (B, T, D)   y (B, D)      y = x_0
 
-(Dosovitskiy et al. 2021, equation 4.) The gradient goes to token 0; the others, which were not read,
-receive zeros. Only the number of tokens is saved.
+(Dosovitskiy et al. 2021, equation 4.) The gradient goes to token 0; the others, which were not
+read, receive zeros. Only the number of tokens is saved.
 """
 
 from jaxtyping import Float

@@ -2,8 +2,8 @@
 
     X (B, T, D)   E_pos (1, T, D)      Y = X + E_pos
 
-(Dosovitskiy et al. 2021, equation 1.) Every image of the batch uses the same table, so its gradient is
-the sum over the batch, and the tokens' gradient passes unchanged. Nothing is saved.
+(Dosovitskiy et al. 2021, equation 1.) Every image of the batch uses the same table, so its gradient
+is the sum over the batch, and the tokens' gradient passes unchanged. Nothing is saved.
 """
 
 from jaxtyping import Float

@@ -16,7 +16,6 @@ state dict; no autograd is needed to train with them:
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -25,16 +24,14 @@ from torch import Tensor, nn
 
 from vitlib.config import ViTConfig, named_config
 from vitlib.nn import block, embedding, layer_norm, linear
-from vitlib.nn.block import Block, Parameters, block_backward, block_forward
+from vitlib.nn.block import LAYERS, Block, Parameters, block_backward, block_forward
 from vitlib.nn.class_token import class_token, class_token_backward, class_token_forward
 from vitlib.nn.embedding import PatchEmbedding, embedding_backward, embedding_forward
 from vitlib.nn.head import Head, head_backward, head_forward
 from vitlib.nn.layer_norm import LayerNorm, layer_norm_backward, layer_norm_forward
+from vitlib.nn.linear import Weights
 from vitlib.nn.pooling import pool, pool_backward, pool_forward
 from vitlib.nn.positions import positions, positions_backward, positions_forward
-
-_LAYERS = ("norm1", ("attn.qkv", "attn.proj"), "norm2", ("mlp.fc1", "mlp.fc2"))
-"""The layers of a block in the order and nesting of `block.Parameters`."""
 
 
 class Saved(NamedTuple):
@@ -50,13 +47,19 @@ class Saved(NamedTuple):
 def vit_forward(
     images: Float[Tensor, "B C height width"], parameters: Mapping[str, Tensor], config: ViTConfig
 ) -> tuple[Float[Tensor, "B K"], Saved]:
-    """The logits of a batch of images."""
+    """The logits of a batch of images.
+
+    Raises:
+        ValueError: if the images' shape is not the model's.
+        TypeError: if the images are integers.
+    """
+    _check_images(images, config)
     x, saved_embedding = embedding_forward(images, *_layer(parameters, "patch_embed.proj"))
     x, _ = class_token_forward(x, parameters["cls_token"])
     x, _ = positions_forward(x, parameters["pos_embed"])
     saved_blocks: list[block.Saved] = []
     for i in range(config.depth):
-        weights = _block_parameters(parameters, f"blocks.{i}")
+        weights = _block(parameters, f"blocks.{i}")
         x, saved = block_forward(x, weights, config.heads, config.layer_norm_eps)
         saved_blocks.append(saved)
     x, saved_norm = layer_norm_forward(x, *_layer(parameters, "norm"), config.layer_norm_eps)
@@ -69,17 +72,26 @@ def vit_backward(
     grad_logits: Float[Tensor, "B K"], saved: Saved
 ) -> tuple[Float[Tensor, "B C height width"], dict[str, Tensor]]:
     """The gradients of the images and of all parameters, keyed like the state dict."""
-    grads: dict[str, Tensor] = {}
-    grad_y, *grad_head = head_backward(grad_logits, saved.head)
+    layers: dict[str, Weights] = {}
+    grad_y, grad_weight, grad_bias = head_backward(grad_logits, saved.head)
+    layers["head"] = grad_weight, grad_bias
     grad_x = pool_backward(grad_y, saved.tokens)
-    grad_x, *grad_norm = layer_norm_backward(grad_x, saved.norm)
+    grad_x, grad_weight, grad_bias = layer_norm_backward(grad_x, saved.norm)
+    layers["norm"] = grad_weight, grad_bias
     for i, saved_block in reversed(list(enumerate(saved.blocks))):
-        grad_x, grad_block = block_backward(grad_x, saved_block)
-        _name(grads, f"blocks.{i}.", _LAYERS, grad_block)
-    grad_x, grads["pos_embed"] = positions_backward(grad_x, None)
-    grad_x, grads["cls_token"] = class_token_backward(grad_x, None)
-    grad_images, *grad_embedding = embedding_backward(grad_x, saved.embedding)
-    _name(grads, "", ("patch_embed.proj", "norm", "head"), (grad_embedding, grad_norm, grad_head))
+        grad_x, (norm1, attn, norm2, mlp) = block_backward(grad_x, saved_block)
+        names = (f"blocks.{i}.{layer}" for layer in LAYERS)
+        layers.update(zip(names, (norm1, *attn, norm2, *mlp), strict=True))
+    grad_x, grad_pos_embed = positions_backward(grad_x, None)
+    grad_x, grad_cls_token = class_token_backward(grad_x, None)
+    grad_images, grad_weight, grad_bias = embedding_backward(grad_x, saved.embedding)
+    layers["patch_embed.proj"] = grad_weight, grad_bias
+
+    grads = {"cls_token": grad_cls_token, "pos_embed": grad_pos_embed}
+    for name, (weight, bias) in layers.items():
+        grads[f"{name}.weight"] = weight
+        if bias is not None:
+            grads[f"{name}.bias"] = bias
     return grad_images, grads
 
 
@@ -87,25 +99,25 @@ def _layer(parameters: Mapping[str, Tensor], name: str) -> tuple[Tensor, Any]:
     return parameters[f"{name}.weight"], parameters.get(f"{name}.bias")
 
 
-def _block_parameters(parameters: Mapping[str, Tensor], prefix: str) -> Parameters:
-    def find(names: Any) -> Any:
-        if isinstance(names, tuple):
-            return tuple(find(name) for name in names)
-        return _layer(parameters, f"{prefix}.{names}")
-
-    return find(_LAYERS)
+def _block(parameters: Mapping[str, Tensor], name: str) -> Parameters:
+    norm1, qkv, proj, norm2, fc1, fc2 = (_layer(parameters, f"{name}.{layer}") for layer in LAYERS)
+    return norm1, (qkv, proj), norm2, (fc1, fc2)
 
 
-def _name(grads: dict[str, Tensor], prefix: str, names: Any, found: Any) -> None:
-    """Enter the (weight, bias) gradients of layers under their names."""
-    for name, grad in zip(names, found, strict=True):
-        if isinstance(name, tuple):
-            _name(grads, prefix, name, grad)
-        else:
-            weight, bias = grad
-            grads[f"{prefix}{name}.weight"] = weight
-            if bias is not None:
-                grads[f"{prefix}{name}.bias"] = bias
+def _check_images(images: Tensor, config: ViTConfig) -> None:
+    """Refuse images that are not what the model reads."""
+    expected = (config.in_channels, *config.image_shape)
+    if images.ndim != 4 or images.shape[1:] != expected:
+        sizes = ", ".join(map(str, expected))
+        raise ValueError(
+            f"images have shape {tuple(images.shape)}: expected (B, {sizes}). Resize the images, "
+            "or create the model with another image_size or in_channels."
+        )
+    if not images.is_floating_point():
+        raise TypeError(
+            f"images are {images.dtype}: expected floating point. Divide by the largest pixel "
+            "value and normalise as for training."
+        )
 
 
 class VisionTransformer(nn.Module):
@@ -122,24 +134,17 @@ class VisionTransformer(nn.Module):
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.config = config
-        dim, gradients = config.dim, config.gradients
-        self.patch_embed = PatchEmbedding(config.in_channels, config.patch_shape, dim, gradients)
+        dim, eps, gradients = config.dim, config.layer_norm_eps, config.gradients
+        self.patch_embed = PatchEmbedding(config.in_channels, config.patch_size, dim, gradients)
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.empty(1, config.num_tokens, dim))
         self.blocks = nn.Sequential(
             *(
-                Block(
-                    dim,
-                    config.heads,
-                    config.mlp_dim,
-                    config.qkv_bias,
-                    config.layer_norm_eps,
-                    gradients,
-                )
+                Block(dim, config.heads, config.mlp_dim, config.qkv_bias, eps, gradients)
                 for _ in range(config.depth)
             )
         )
-        self.norm = LayerNorm(dim, config.layer_norm_eps, gradients)
+        self.norm = LayerNorm(dim, eps, gradients)
         self.head = Head(dim, config.num_classes, gradients=gradients)
         self._initialise()
 
@@ -148,9 +153,10 @@ class VisionTransformer(nn.Module):
         nn.init.trunc_normal_(self.cls_token, std=1e-6)
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+                weight, *biases = module.parameters()
+                nn.init.trunc_normal_(weight, std=0.02)
+                for bias in biases:
+                    nn.init.zeros_(bias)
 
     def forward(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "B K"]:
         """Logits of a batch of images.
@@ -167,33 +173,14 @@ class VisionTransformer(nn.Module):
         return self.head(pooled)
 
     def tokens(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "B T D"]:
-        """The tokens after the last layer norm, the class token first.
-
-        Raises:
-            ValueError: if the images' shape is not the model's.
-            TypeError: if the images are integers.
-        """
-        self._check(images)
+        """The tokens after the last layer norm, the class token first; as strict as `forward`."""
+        _check_images(images, self.config)
         x = self.patch_embed(images)
         if self.config.gradients == "derived":
             x = positions(class_token(x, self.cls_token), self.pos_embed)
         else:
             x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1) + self.pos_embed
         return self.norm(self.blocks(x))
-
-    def _check(self, images: Tensor) -> None:
-        expected = (self.config.in_channels, *self.config.image_shape)
-        if images.ndim != 4 or images.shape[1:] != expected:
-            sizes = ", ".join(map(str, expected))
-            raise ValueError(
-                f"images have shape {tuple(images.shape)}: expected (B, {sizes}). Resize the images, "
-                "or create the model with another image_size or in_channels."
-            )
-        if not images.is_floating_point():
-            raise TypeError(
-                f"images are {images.dtype}: expected floating point. Divide by the largest pixel "
-                "value and normalise as for training."
-            )
 
 
 def create_model(name: str, **options: Any) -> VisionTransformer:
@@ -204,7 +191,7 @@ def create_model(name: str, **options: Any) -> VisionTransformer:
         **options: fields of `ViTConfig` that differ from the named model's.
 
     Raises:
-        ValueError: if no model has that name, or an option is refused.
-        TypeError: if an option is not a field.
+        ValueError: if no model has that name, or an option is unknown or refused.
+        TypeError: if a size is not a whole number.
     """
-    return VisionTransformer(replace(named_config(name), **options))
+    return VisionTransformer(named_config(name, **options))

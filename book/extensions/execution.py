@@ -15,9 +15,13 @@ must not pass because Sphinx remembers the pages and forgets the warning.
 import hashlib
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+import nbformat
+from docutils import nodes
+from jupyter_cache import get_cache
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
@@ -65,6 +69,17 @@ def choose_cache(app: Sphinx, docname: str, source: list[str]) -> None:
     app.env.mystnb_config = app.env.mystnb_config.copy(execution_cache_path=str(folder / key))
 
 
+def complete_notebook(app: Sphinx, doctree: nodes.document) -> None:
+    """Put the outputs into the notebook that MyST-NB leaves without them when they are cached."""
+    path = Path(app.outdir).parent / "jupyter_execute" / f"{app.env.docname}.ipynb"
+    if "kernelspec" not in app.env.metadata[app.env.docname] or not path.is_file():
+        return
+    cache = get_cache(app.env.mystnb_config.execution_cache_path)
+    with suppress(KeyError):  # it failed, which has been reported
+        _, notebook = cache.merge_match_into_notebook(nbformat.read(path, as_version=4))
+        nbformat.write(notebook, path)
+
+
 def pages_to_mend(
     app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]
 ) -> list[str]:
@@ -90,6 +105,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_config_value("book_look", "", "html", str)
     app.connect("config-inited", note_what_pages_depend_on)
     app.connect("source-read", choose_cache)
+    app.connect("doctree-read", complete_notebook, priority=100)
     app.connect("env-get-outdated", pages_to_mend)
     app.connect("build-finished", remember_complaints)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -46,7 +46,7 @@ def derived(forward: Forward, backward: Backward) -> Callable[..., Tensor]:
     # torch.compile breaks its graph at the function and goes on behind it. The public name of this
     # decorator, torch.compiler.disable, would import the compiler together with this module.
     @wraps(forward)
-    @torch._disable_dynamo  # pyright: ignore[reportPrivateImportUsage]
+    @torch._disable_dynamo  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
     def function(*inputs: Any) -> Tensor:
         tensors = [leaf for leaf in _leaves(inputs) if isinstance(leaf, Tensor)]
         if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):

@@ -93,14 +93,14 @@ class Indices:
         full = f"{node.name}_{subscript.text}" if subscript else node.name
         if full in (arrays if node.bold else scalars):
             return full, ()
+        if full in arrays:
+            self.fail(f"{full} is an array: print it bold", node)
         if subscript and subscript.indices is not None:
             for name in (node.name, node.name[0].upper() + node.name[1:]):
                 if name in arrays:
                     return name, subscript.indices
         if subscript is None and not node.bold and self.arithmetic.constant(full):
             return full, ()
-        if full in arrays:
-            self.fail(f"{full} is an array: print it bold", node)
         if full in scalars:
             self.fail(f"{full} is a number: print it in italics", node)
         return self.unknown(node)

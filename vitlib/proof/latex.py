@@ -12,12 +12,12 @@ A sum extends to the next + or - outside brackets. A function without brackets t
 What a reader could take in two ways is an error: `a / b c`, `\log p\, q`.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import replace
 from keyword import iskeyword
 
-from vitlib.proof.cursor import Cursor
 from vitlib.proof.errors import FormulaError
+from vitlib.proof.scripts import Scripts
 from vitlib.proof.syntax import (
     Binary,
     Call,
@@ -29,9 +29,8 @@ from vitlib.proof.syntax import (
     Number,
     Power,
     Reduction,
-    Subscript,
     Symbol,
-    Transpose,
+    first_position,
 )
 from vitlib.proof.tokens import Token, equations, tokenise
 from vitlib.proof.vocabulary import (
@@ -81,7 +80,14 @@ def parse_expression(latex: str, functions: Collection[str] = ()) -> Node:
     return node
 
 
-class _Parser(Cursor):
+def _without_brackets(node: Node) -> str | None:
+    """Name of the function, if `node` is one whose argument has no brackets."""
+    while isinstance(node, Power):
+        node = node.base
+    return node.function if isinstance(node, Call) and node.bare else None
+
+
+class _Parser(Scripts):
     def __init__(self, tokens: list[Token], latex: str, functions: Collection[str]):
         super().__init__(tokens, latex)
         self.functions = functions
@@ -92,10 +98,11 @@ class _Parser(Cursor):
         sides = [self.expression()]
         while self.accept("="):
             sides.append(self.expression())
-        self.accept(",", ".", ";")
+        if self.token.kind != "stop" and self.tokens[self.place + 1].kind == "stop":
+            self.accept(",", ".", ";")
         self.finish()
         if len(sides) == 1:
-            self.fail("nothing is stated: there is no =", sides[0].position)
+            self.fail("nothing is stated: there is no =", first_position(sides[0]))
         return tuple(sides)
 
     def expression(self) -> Node:
@@ -129,8 +136,8 @@ class _Parser(Cursor):
                 return node
             elif divided:
                 self.fail("a / b c can be read in two ways: write \\frac or brackets")
-            elif isinstance(last, Call) and last.bare:
-                self.fail(f"where the argument of {last.function} ends is unclear: write brackets")
+            elif function := _without_brackets(last):
+                self.fail(f"where the argument of {function} ends is unclear: write brackets")
             else:
                 position = self.token.position
                 last = self.factor()
@@ -146,83 +153,6 @@ class _Parser(Cursor):
         if token.kind == "command":
             return token.text not in STOPS
         return token.text in ("(", "[", "{", "|")
-
-    def factor(self) -> Node:
-        node = self.primary()
-        while self.at("_", "^", "'"):
-            if self.at("'"):
-                self.fail("a prime stands directly behind a symbol or the name of a function")
-            seen: dict[str, Callable[[Node], Node]] = {}
-            while script := self.accept("_", "^"):
-                if script.text in seen:
-                    kind = "subscript" if script.text == "_" else "superscript"
-                    self.fail(f"double {kind}", script.position)
-                seen[script.text] = self.below(script) if script.text == "_" else self.above(script)
-            for mark in sorted(seen, reverse=True):  # first _, then ^
-                node = seen[mark](node)
-        return node
-
-    def below(self, mark: Token) -> Callable[[Node], Node]:
-        """Read a subscript; what comes back puts it on a node."""
-        subscript = self.subscript()
-
-        def indexed(node: Node) -> Node:
-            if isinstance(node, Symbol) and node.subscript is None:
-                return replace(node, subscript=subscript)
-            if subscript.indices is None:
-                self.fail("only a symbol has words below it", mark.position)
-            return Entry(mark.position, node, subscript.indices)
-
-        return indexed
-
-    def above(self, mark: Token) -> Callable[[Node], Node]:
-        """Read a superscript; what comes back puts it on a node."""
-        braced = self.at("{") and self.tokens[self.place + 1].text in ("\\top", "\\odot")
-        if braced:
-            self.advance()
-        if self.accept("\\top"):
-            if braced:
-                self.expect("}")
-            return lambda node: Transpose(mark.position, node)
-        if braced:
-            self.expect("\\odot")
-            power = self.expression()
-            self.expect("}")
-            return lambda node: Power(mark.position, node, power, elementwise=True)
-        exponent = self.argument()
-        return lambda node: Power(mark.position, node, exponent, elementwise=False)
-
-    def subscript(self) -> Subscript:
-        start = self.place
-        if self.at("{"):
-            if self.tokens[self.place + 1].kind == "word":
-                self.advance()
-                word = self.advance().text
-                self.expect("}")
-                return Subscript(word, None)
-            self.advance()
-            parts = [self.expression()]
-            while self.accept(","):
-                parts.append(self.expression())
-            self.expect("}")
-            indices = tuple(parts) if len(parts) > 1 else self.letters(parts[0])
-        elif self.token.kind == "word":
-            return Subscript(self.advance().text, None)
-        else:
-            indices = (self.argument(),)
-        text = "".join(token.text for token in self.tokens[start : self.place])
-        return Subscript(text.replace("{", "").replace("}", "").replace("\\", ""), indices)
-
-    def letters(self, node: Node) -> tuple[Node, ...]:
-        """A subscript without commas: `td` is two indices, `2i` and `t+1` are one."""
-        parts: list[Node] = []
-        rest = node
-        while isinstance(rest, Binary) and rest.operator == "juxtaposed":
-            parts.insert(0, rest.right)
-            rest = rest.left
-        parts.insert(0, rest)
-        apart = isinstance(rest, Symbol) and all(isinstance(p, Symbol | Number) for p in parts)
-        return tuple(parts) if apart else (node,)
 
     def argument(self) -> Node:
         r"""What TeX takes as one argument: a group, or one character or command."""
@@ -318,7 +248,8 @@ class _Parser(Cursor):
         node = self.expression()
         self.opened.pop()
         self.expect(BRACKETS[opening.text])
-        return node
+        # Brackets show where the argument of `\\log p` ends.
+        return replace(node, bare=False) if isinstance(node, Call) else node
 
     def arguments(self, closing: str) -> tuple[Node, ...]:
         self.opened.append(closing)

@@ -134,8 +134,9 @@ def given(values: Mapping[str, object]) -> Environment:
     """The environment of a case that a check's own function returns.
 
     Args:
-        values: Arrays (numpy or torch), numbers, `outcomes`; `grad_X` is the gradient of X. Whole
-            numbers are sizes.
+        values: Arrays (numpy or torch), numbers, `outcomes`; `grad_X` is the gradient of X. A
+            Python `int` is a size, an integer of numpy's a number such as a class label: below a
+            symbol the first is an index letter, the second a place.
     """
     arrays: dict[str, Array] = {}
     hidden: dict[str, tuple[str, ...]] = {}
@@ -149,7 +150,7 @@ def given(values: Mapping[str, object]) -> Environment:
     return Environment(
         arrays={name: array for name, array in arrays.items() if array.ndim},
         scalars=numbers,
-        sizes=frozenset(name for name, n in numbers.items() if isinstance(n, np.integer)),
+        sizes=frozenset(name for name, value in values.items() if isinstance(value, int)),
         hidden=hidden,
         gradient=lambda name: arrays[f"grad_{name}"],
         gradient_scale=lambda: max((float(np.abs(g).max()) for g in gradients), default=0.0),

@@ -12,7 +12,7 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -49,7 +49,7 @@ _autograd = partial(functional.cross_entropy, ignore_index=torch.iinfo(torch.int
 
 
 def cross_entropy(
-    logits: Float[Tensor, "B K"], labels: Int[Tensor, " B"], gradients: str = "autograd"
+    logits: Float[Tensor, "B K"], labels: Integer[Tensor, " B"], gradients: str = "autograd"
 ) -> Float[Tensor, ""]:
     """The mean cross-entropy of the labels.
 
@@ -98,6 +98,8 @@ class CrossEntropyLoss(nn.Module):
         super().__init__()
         self.gradients = available("gradients", gradients)
 
-    def forward(self, logits: Float[Tensor, "B K"], labels: Int[Tensor, " B"]) -> Float[Tensor, ""]:
+    def forward(
+        self, logits: Float[Tensor, "B K"], labels: Integer[Tensor, " B"]
+    ) -> Float[Tensor, ""]:
         """The mean cross-entropy of the labels."""
         return cross_entropy(logits, labels, self.gradients)

@@ -1,0 +1,39 @@
+"""What all tests share: enforced shapes, one thread a process, the same numbers each time."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # also for the processes that tests start
+
+import hypothesis
+import jaxtyping
+import pytest
+import torch
+
+jaxtyping.install_import_hook("vitlib.nn", "beartype.beartype")
+
+torch.set_num_threads(1)
+
+
+class TorchRandom:
+    """PyTorch's generator in the form in which hypothesis seeds and restores generators."""
+
+    seed = staticmethod(torch.manual_seed)
+    getstate = staticmethod(torch.get_rng_state)
+    setstate = staticmethod(torch.set_rng_state)
+
+
+TORCH_RANDOM = TorchRandom()  # hypothesis keeps a weak reference only
+hypothesis.register_random(TORCH_RANDOM)
+hypothesis.settings.register_profile("vitlib", deadline=None)
+hypothesis.settings.load_profile("vitlib")
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def unchecked_shapes(monkeypatch):
+    """The library as users have it, where nobody checks annotations before it speaks itself."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)

@@ -1,0 +1,112 @@
+"""The references of every gradient: autograd, differences of the forward pass, the other mode."""
+
+import pytest
+import torch
+from torch import Tensor
+
+TOLERANCE = 1e-9
+STEP = 1e-3
+
+
+def tensors(nest):
+    """The tensors in nested tuples and dictionaries, in order."""
+    if isinstance(nest, Tensor):
+        return [nest]
+    if isinstance(nest, dict):
+        nest = tuple(nest.values())
+    return [t for branch in nest for t in tensors(branch)] if isinstance(nest, tuple) else []
+
+
+def central_differences(function, x):
+    """∂function/∂x entry by entry, with an error of fourth order in the step."""
+    gradient = torch.empty_like(x)
+    for i in range(x.numel()):
+        entry, original = x.view(-1)[i : i + 1], x.view(-1)[i].item()
+        difference = 0.0
+        for steps, weight in ((-2, 1 / 12), (-1, -2 / 3), (1, 2 / 3), (2, -1 / 12)):
+            entry.fill_(original + steps * STEP)
+            difference += weight * function().item()
+        entry.fill_(original)
+        gradient.view(-1)[i] = difference / STEP
+    return gradient
+
+
+def assert_near(found, expected, tolerance=TOLERANCE):
+    """The largest error, measured against the largest of all gradients.
+
+    Some gradients are exactly zero, the key bias's for one, so no tensor is its own measure.
+    """
+    assert [t.shape for t in found] == [t.shape for t in expected]
+    largest = max(t.abs().max() for t in expected)
+    error = max((a - b).abs().max() for a, b in zip(found, expected, strict=True))
+    assert error <= tolerance * largest
+
+
+def assert_gradients(forward, backward, *inputs):
+    """The pair's gradients are those of autograd and those of central differences.
+
+    Args:
+        forward: of the pair.
+        backward: of the pair; runs under `inference_mode`, where there is no autograd to lean on.
+        *inputs: tensors, also nested in tuples and dictionaries, and constants.
+    """
+    variables = [x for x in tensors(inputs) if x.is_floating_point()]
+    with torch.inference_mode():
+        y, saved = forward(*inputs)
+        cotangent = torch.randn_like(y)
+        found = [grad.clone() for grad in tensors(backward(cotangent, saved))]
+    cotangent = cotangent.clone()
+
+    def loss():
+        return (forward(*inputs)[0] * cotangent).sum()
+
+    for variable in variables:
+        variable.requires_grad_()
+    by_autograd = torch.autograd.grad(loss(), variables)
+    with torch.no_grad():
+        by_differences = [central_differences(loss, variable) for variable in variables]
+    assert_near(found, by_autograd)
+    assert_near(found, by_differences)
+
+
+def assert_modes_agree(make, *inputs):
+    """A module gives the same output and the same gradients in either mode.
+
+    Args:
+        make: the module, given `gradients`.
+        *inputs: of the module.
+    """
+    modules = [make(gradients=mode) for mode in ("autograd", "derived")]
+    modules[1].load_state_dict(modules[0].state_dict())
+    results = []
+    for module in modules:
+        leaves = [x.clone().requires_grad_(x.is_floating_point()) for x in inputs]
+        y = module(*leaves)
+        torch.manual_seed(1)
+        y.backward(torch.randn(y.shape))
+        variables = [*(x for x in leaves if x.requires_grad), *module.parameters()]
+        results.append([y.detach(), *(x.grad for x in variables)])
+    assert_near(results[1], results[0], tolerance=1e-12)
+
+
+@pytest.fixture(scope="session", name="assert_near")
+def _assert_near():
+    return assert_near
+
+
+@pytest.fixture(scope="session", name="assert_gradients")
+def _assert_gradients():
+    return assert_gradients
+
+
+@pytest.fixture(scope="session", name="assert_modes_agree")
+def _assert_modes_agree():
+    return assert_modes_agree
+
+
+@pytest.fixture(scope="module")
+def float64():
+    """All numbers of a module's tests are float64, unless they say otherwise."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)

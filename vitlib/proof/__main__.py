@@ -87,7 +87,7 @@ def _run(chapter: Path) -> int:
 
 
 def _summary(evidence: Evidence) -> str:
-    refuted = f"{len(evidence.mistakes)} mistakes refuted"
+    refuted = f"mistakes refuted: {len(evidence.mistakes)}"
     return (
         f"{evidence.label:<28} error ≤ {evidence.bound:.0e}  {evidence.cases} cases"
         f"  {refuted}  {', '.join(evidence.oracles)}"

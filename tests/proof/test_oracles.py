@@ -1,0 +1,246 @@
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from vitlib import proof
+from vitlib.proof.latex import parse
+from vitlib.proof.measure import measure
+from vitlib.proof.oracles import array_functions, given
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+ATTENTION = proof.Computation(
+    inputs={"Q": "T d", "K": "U d", "V": "U c"},
+    steps={
+        "S": lambda Q, K, d: Q @ K.mT / d**0.5,
+        "A": lambda S: torch.softmax(S, dim=-1),
+        "O": lambda A, V: A @ V,
+    },
+)
+
+
+def error(latex, environment, indices=()):
+    return measure(parse(latex, environment.functions), environment, dict(indices)).worst.error
+
+
+# Sizes and inputs
+
+
+def test_sizes_are_drawn_all_different_and_fit_the_inputs():
+    for seed in range(20):
+        case = ATTENTION(rng(seed))
+        sizes = {name: case.scalars[name] for name in case.sizes}
+        assert set(sizes) == {"T", "U", "d", "c"}
+        assert len(set(sizes.values())) == 4
+        assert all(2 <= size <= 7 for size in sizes.values())
+        assert case.arrays["K"].shape == (sizes["U"], sizes["d"])
+
+
+def test_the_same_generator_draws_the_same_case():
+    first, second = ATTENTION(rng(3)), ATTENTION(rng(3))
+    np.testing.assert_array_equal(first.arrays["O"], second.arrays["O"])
+    np.testing.assert_array_equal(first.gradient("Q"), second.gradient("Q"))
+
+
+def test_sizes_may_be_fixed_or_follow_from_others():
+    computation = proof.Computation(
+        inputs={"X": "T D 1"},
+        steps={"Y": lambda X, epsilon, H: X * epsilon * H},
+        sizes={"T": 5, "D": lambda H, d: H * d},
+        scalars={"epsilon": 1e-5, "half": lambda D: D / 2},
+    )
+    for seed in range(10):
+        case = computation(rng(seed))
+        assert case.arrays["X"].shape == (5, case.scalars["H"] * case.scalars["d"], 1)
+        assert case.scalars["half"] == case.scalars["D"] / 2
+        sizes = [case.scalars[name] for name in case.sizes]
+        assert len(set(sizes)) == len(sizes)
+
+
+def test_more_sizes_than_small_numbers():
+    names = [f"size{n}" for n in range(6)]
+    case = proof.Computation({"X": " ".join(names)}, {}, largest=4)(rng())
+    assert sorted(case.arrays["X"].shape) == list(range(2, 8))
+
+
+def test_samplers_draw_what_they_say():
+    case = proof.Computation(
+        inputs={
+            "p": proof.positive("B K"),
+            "q": proof.probabilities("B K"),
+            "Y": proof.one_hot("B K"),
+            "y": proof.integers("B", below="K"),
+            "zero": proof.constant(0.0, "B 1"),
+            "n": proof.normal(""),
+        },
+        steps={},
+    )(rng())
+    assert (case.arrays["p"] >= 0.5).all()
+    np.testing.assert_allclose(case.arrays["q"].sum(-1), 1)
+    assert (np.sort(case.arrays["Y"])[:, -2:] == [0, 1]).all()
+    assert case.arrays["y"].dtype.kind == "i"
+    assert case.arrays["y"].max() < case.scalars["K"]
+    assert (case.arrays["zero"] == 0).all()
+    assert "n" in case.scalars
+
+
+def test_what_a_step_asks_for_must_be_known():
+    computation = proof.Computation({"X": "T d"}, {"Y": lambda X, Z: X + Z})
+    with pytest.raises(ValueError, match="Y asks for Z, which is not known"):
+        computation(rng())
+
+
+def test_a_name_is_an_input_or_a_step():
+    with pytest.raises(ValueError, match="X is an input and a step"):
+        proof.Computation({"X": "T d"}, {"X": lambda X: X})
+
+
+# Gradients
+
+
+@pytest.mark.parametrize("name", ["Q", "K", "V", "S", "A"])
+def test_gradients_are_those_of_the_inner_product_with_the_cotangent(name):
+    case = ATTENTION(rng())
+    cotangent = torch.from_numpy(case.gradient("O"))
+    leaf = torch.from_numpy(case.arrays[name]).clone().requires_grad_()
+    values = {n: torch.from_numpy(a) for n, a in case.arrays.items()} | {name: leaf}
+    S = leaf if name == "S" else values["Q"] @ values["K"].mT / case.scalars["d"] ** 0.5
+    A = leaf if name == "A" else S.softmax(-1)
+    (expected,) = torch.autograd.grad((A @ values["V"] * cotangent).sum(), leaf)
+    np.testing.assert_allclose(case.gradient(name), expected.numpy(), rtol=0, atol=1e-14)
+
+
+def test_a_last_step_that_is_a_number_is_the_loss():
+    computation = proof.Computation({"x": "n"}, {"l": lambda x: (x**2).sum()})
+    case = computation(rng())
+    assert case.scalars["ell"] == pytest.approx((case.arrays["x"] ** 2).sum())
+    np.testing.assert_allclose(case.gradient("x"), 2 * case.arrays["x"])
+
+
+def test_jacobians_have_the_axes_of_both():
+    case = ATTENTION(rng())
+    A, S = case.arrays["A"], case.arrays["S"]
+    found = case.jacobian("A", "S")
+    assert found.shape == A.shape + S.shape
+    t, u, w = 1, 0, 1
+    assert found[t, u, t, w] == pytest.approx(-A[t, u] * A[t, w])
+    assert found[0, u, t, w] == 0
+
+
+def test_vectors_have_a_jacobian_matrix_and_rows_of_matrices_too():
+    case = proof.Computation({"x": "n"}, {"r": lambda x: torch.tanh(x.cumsum(0))})(rng())
+    assert (
+        error(r"\frac{\partial r_i}{\partial x_j} = \frac{\partial r_i}{\partial x_j}", case) == 0
+    )
+    latex = (
+        r"\frac{\partial \ell}{\partial \mathbf x} = \frac{\partial \ell}{\partial \mathbf r}"
+        r"\frac{\partial \mathbf r}{\partial \mathbf x}"
+    )
+    assert error(latex, case) < 1e-14
+    rows = (
+        r"\frac{\partial \mathbf a_t}{\partial \mathbf s_t} = \operatorname{diag}(\mathbf a_t)"
+        r" - \mathbf a_t^\top \mathbf a_t"
+    )
+    assert error(rows, ATTENTION(rng())) < 1e-14
+
+
+class Wrong(torch.autograd.Function):
+    """x², whose backward pass forgets the 2."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**2
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * ctx.saved_tensors[0]
+
+
+def test_finite_differences_catch_a_wrong_backward_pass():
+    case = proof.Computation({"X": "T d"}, {"Y": lambda X: Wrong.apply(X)})(rng())
+    with pytest.raises(AssertionError, match=r"oracles disagree about the gradient of X"):
+        case.gradient("X")
+    with pytest.raises(AssertionError, match=r"oracles disagree about the derivative of Y by X"):
+        case.jacobian("Y", "X")
+
+
+def test_finite_differences_catch_the_wrong_derivative_of_a_function():
+    derivative = array_functions({"f": Wrong.apply})["f'"]
+    with pytest.raises(AssertionError, match=r"oracles disagree about the derivative of f"):
+        derivative(np.arange(3.0))
+
+
+def test_what_the_loss_does_not_depend_on_has_no_gradient():
+    case = proof.Computation(
+        {"X": "T d", "Z": "T d", "y": proof.integers("T", below="d")}, {"Y": lambda X: 2 * X}
+    )(rng())
+    for name in ("Z", "y", "nothing"):
+        with pytest.raises(KeyError):
+            case.gradient(name)
+
+
+def test_a_quantity_may_have_a_second_name():
+    case = proof.Computation(
+        {"X": "T d", "shift": proof.constant(0.0, "T 1")},
+        {"Y": lambda X, shift: X + shift},
+        names={"delta": "grad_shift", "Z": "X"},
+    )(rng())
+    rowsum = r"\boldsymbol\delta = \operatorname{rowsum}"
+    assert error(rowsum + r"\left(\frac{\partial \ell}{\partial \mathbf X}\right)", case) < 1e-14
+    assert error(r"\mathbf Z = \mathbf Y", case) < 1e-14
+
+
+# Functions, names and random variables
+
+
+def test_functions_are_applied_to_their_arguments_and_primes_are_derivatives():
+    case = proof.Computation(
+        {"x": "n", "X": "T d"},
+        {"r": lambda x: functional.silu(x)},
+        functions={"f": functional.silu, "silu": functional.silu},
+    )(rng())
+    assert error("r_j = f(x_j)", case) < 1e-15
+    assert error(r"f'(x_j) = \frac{\partial r_j}{\partial x_j}", case) < 1e-15
+    assert error(r"\mathbf r = \operatorname{silu}(\mathbf x)", case) < 1e-15
+    slope = r"\operatorname{silu}'(\mathbf X) = f(\mathbf X) + \frac{1 - f(\mathbf X)}{1 + e}"
+    assert error(slope, case) > 1e-3
+    chain = r"\frac{\partial \ell}{\partial x_j} = \frac{\partial \ell}{\partial r_j} f'(x_j)"
+    assert error(chain, case) < 1e-15
+
+
+def test_a_function_may_take_whole_matrices():
+    functions = {"Attention": functional.scaled_dot_product_attention}
+    case = proof.Computation(ATTENTION.inputs, ATTENTION.steps, functions=functions)(rng())
+    latex = r"\mathbf O = \operatorname{Attention}(\mathbf Q, \mathbf K, \mathbf V)"
+    assert error(latex, case) < 1e-14
+
+
+def test_bold_and_italic_letters_are_different_names():
+    case = proof.Computation({"K": "K d"}, {"Y": lambda K: 2 * K})(rng())
+    latex = (
+        r"\operatorname{tr}\left(\mathbf 1_{K}^\top \mathbf 1_{K}\right) \mathbf Y = 2 K \mathbf K"
+    )
+    assert error(latex, case) < 1e-15
+
+
+def test_means_and_variances_of_random_variables():
+    faces = np.array([[a, b] for a in range(1, 7) for b in range(1, 7)], dtype=float)
+    case = given({"x": proof.outcomes(faces), "n": 2})
+    assert error(r"\operatorname{E}(x_j) = \frac72", case) < 1e-15
+    assert (
+        error(r"\operatorname{Var}(\operatorname{rowsum}(\mathbf x)) = n \frac{35}{12}", case)
+        < 1e-14
+    )
+    assert error(r"\operatorname{Var}(x_0 x_1) = \operatorname{Var}(x_0)^2", case) > 1e-3
+    assert error(r"x_0 = \operatorname{E}(x_0)", case) > 1e-3
+
+
+def test_whole_numbers_of_python_are_sizes_and_those_of_numpy_are_places():
+    case = given({"X": np.eye(3), "T": 3, "y": np.int64(1)})
+    assert error(r"X_{T y} = \delta_{T y}", case) == 0
+    assert error(r"X_{y y} = 1", case) == 0

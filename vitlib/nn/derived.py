@@ -135,7 +135,7 @@ class _Backward(torch.autograd.Function):
         pass
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> None:
+    def backward(ctx: Any, *grads: Tensor | None) -> None:
         raise RuntimeError(
             "a derived backward pass cannot be differentiated again: for second derivatives create "
             'the model with gradients="autograd".'

@@ -148,6 +148,11 @@ FORMULAS = {
     "scores": (r"\mathbf S = \frac{\mathbf Q \mathbf K^\top}{\sqrt d}", ATTENTION, "S"),
     "scores, divided": (r"\mathbf S = \mathbf Q \mathbf K^\top / \sqrt d", ATTENTION, "S"),
     "scores, by entry": (r"S_{tu} = \frac{1}{\sqrt{d}} \sum_{j} Q_{tj} K_{uj}", ATTENTION, "S"),
+    "scores, the sum's letter a size elsewhere": (
+        r"S_{tu} = \frac{1}{\sqrt{d}} \sum_{d} Q_{td} K_{ud}",
+        ATTENTION,
+        "S",
+    ),
     "scores, by rows": (r"S_{tu} = \mathbf q_t \mathbf k_u^\top / \sqrt d", ATTENTION, "S"),
     "scores, power": (r"\mathbf S = d^{-1/2} \mathbf Q \mathbf K^{\top}", ATTENTION, "S"),
     "weights": (r"\mathbf A = \operatorname{softmax}(\mathbf S)", ATTENTION, "A"),
@@ -495,6 +500,11 @@ FORMULAS = {
         "Z",
     ),
     "sum of numbers": (r"z = \sum_{i=0}^{d-1} i^2 + \sum_{i=1}^{d} 1", PLAIN | {"z": 5 + d}, "z"),
+    "one letter in two sums, one within the other": (
+        r"z = \sum_i v_i \left(v_i + \sum_{i} W_{0,i} i\right)",
+        PLAIN | {"z": (v * (v + (W[0] * np.arange(M)).sum())).sum()},
+        "z",
+    ),
     "diagonal entries": (r"z_j = S_{jj}", PLAIN | {"z": SQUARE.diagonal()}, "z"),
     "diagonal": (
         r"\mathbf z = \operatorname{diag}(\mathbf S)",

@@ -232,3 +232,13 @@ def test_the_configuration_is_readable_without_us(model, path):
     config = json.loads(json.loads(header)["__metadata__"]["config"])
     assert config["dim"] == 8
     assert config["image_size"] == [8, 12]
+
+
+def test_who_reads_the_old_file_reads_it_to_its_end(model, path):
+    """A new file takes the name; the old one is never written into."""
+    save_weights(model, path, {"run": "first"})
+    before = path.read_bytes()
+    with path.open("rb") as reader:
+        start = reader.read(100)
+        save_weights(VisionTransformer(CONFIG), path, {"run": "second"})
+        assert start + reader.read() == before

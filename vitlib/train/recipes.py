@@ -58,13 +58,13 @@ class Digits(Recipe):
     """A small ViT on 8 × 8 digits."""
 
     data: ClassVar[str] = "digits"
-    epochs: int = 80
+    epochs: int = 100
     batch_size: int = 96
     lr: float = 1e-3
     weight_decay: float = 0.05
     warmup: float = 0.1
     seed: int = 0
-    augment: Warp = field(default=Warp(rotate=10, zoom=0.1, bend=0.05))
+    augment: Warp = field(default=Warp(rotate=15, zoom=0.15, bend=0.05))
     model: ViTConfig = field(
         default=ViTConfig(
             image_size=8,

@@ -1,7 +1,9 @@
 // What scrolls sideways can be reached by keyboard, and only that.
 function markScrollable() {
-  for (const box of document.querySelectorAll("pre, figure.plot, mjx-container[display], .table-scroll, .math")) {
-    const scrolls = box.scrollWidth > box.clientWidth + 1 && getComputedStyle(box).overflowX !== "visible";
+  for (const box of document.querySelectorAll(
+    "pre, figure.plot, div.math mjx-container, .pst-scrollable-table-container",
+  )) {
+    const scrolls = box.scrollWidth > box.clientWidth && getComputedStyle(box).overflowX !== "visible";
     if (scrolls) {
       box.tabIndex = 0;
     } else if (box.tabIndex === 0) {
@@ -14,6 +16,17 @@ function markScrollable() {
 if (location.protocol === "file:") {
   DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
 }
+
+// The side bars are landmarks, which the theme leaves to their parts.
+addEventListener("DOMContentLoaded", () => {
+  const landmark = (selector, label) => {
+    const bar = document.querySelector(selector);
+    bar?.setAttribute("role", "navigation");
+    bar?.setAttribute("aria-label", label);
+  };
+  landmark(".bd-sidebar-primary", "Book");
+  landmark(".bd-sidebar-secondary", "Page");
+});
 
 addEventListener("load", () => {
   markScrollable();

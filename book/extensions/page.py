@@ -22,6 +22,15 @@ def depart_solution(translator: Any, node: nodes.Element) -> None:
     translator.body.append("</details>\n")
 
 
+def visit_citation(translator: Any, node: nodes.Element) -> None:
+    """Open a plain box: the roles that docutils gives are no longer allowed there."""
+    translator.body.append(translator.starttag(node, "div", CLASS="citation"))
+
+
+def depart_citation(translator: Any, node: nodes.Element) -> None:
+    translator.body.append("</div>\n")
+
+
 def name_once(app: Sphinx, doctree: nodes.document) -> None:
     """Tell apart the identifiers that sphinx-exercise gives to every exercise alike."""
     for section in doctree.findall(nodes.section):
@@ -44,6 +53,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     # Jupyter Book sets it for an extension that this book does without
     app.add_config_value("comments_config", {}, "")
     app.add_node(solution_node, override=True, html=(visit_solution, depart_solution))
+    app.add_node(nodes.citation, override=True, html=(visit_citation, depart_citation))
     app.connect("doctree-read", name_once)
     register_plugin("sphinxcontrib.bibtex.style.referencing", "author_year_round", RoundAuthorYear)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -457,6 +457,7 @@ FORMULAS = {
         "Z",
     ),
     "zero": (r"\mathbf Z = \mathbf X + \mathbf 0", PLAIN | {"Z": X}, "Z"),
+    "a row of zeros for each token": (r"\mathbf z_t = \mathbf 0", {"Z": X * 0}, "Z"),
     "identity": (
         r"\mathbf Z = \mathbf S - a \mathbf I",
         PLAIN | {"Z": SQUARE - 1.5 * np.eye(d)},

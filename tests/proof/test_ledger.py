@@ -154,6 +154,21 @@ def test_a_gradient_is_measured_against_the_largest_of_the_computation():
     page.check("zero", biased)
 
 
+def test_oracles_that_disagree_name_the_label():
+    class Zero(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return 2 * x
+
+        @staticmethod
+        def backward(ctx, grad):
+            return 0 * grad
+
+    page = proof.open_page("p", {"g": r"\frac{\partial \ell}{\partial \mathbf X} = \mathbf 0"})
+    with pytest.raises(AssertionError, match="g: the oracles disagree about the gradient of X"):
+        page.check("g", proof.Computation({"X": "T d"}, {"Y": lambda X: Zero.apply(X)}))
+
+
 def test_not_a_number_is_an_error():
     page = proof.open_page("p", {"nan": r"\mathbf Y = \log(-\mathbf X \odot \mathbf X)"})
     with pytest.raises(AssertionError, match="relative error inf"):

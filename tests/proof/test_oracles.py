@@ -220,6 +220,14 @@ def test_a_function_may_take_whole_matrices():
     assert error(latex, case) < 1e-14
 
 
+def test_arguments_that_a_function_does_not_take_are_a_wrong_shape():
+    functions = {"Attention": functional.scaled_dot_product_attention}
+    case = proof.Computation(ATTENTION.inputs, ATTENTION.steps, functions=functions)(rng())
+    latex = r"\mathbf O = \operatorname{Attention}(\mathbf Q^\top, \mathbf K, \mathbf V)"
+    with pytest.raises(proof.ShapeError, match="Attention does not take these arguments"):
+        error(latex, case)
+
+
 def test_bold_and_italic_letters_are_different_names():
     case = proof.Computation({"K": "K d"}, {"Y": lambda K: 2 * K})(rng())
     latex = (

@@ -106,11 +106,11 @@ class _Evaluator(Indices):
         values: list[Value] = []
         for side, value in zip(sides, found, strict=True):
             try:
-                value = value if isinstance(value, Value) else value.filled(shaped.shape)
-                self.comparable(value, shaped)
+                if isinstance(value, Value):
+                    self.comparable(value, shaped)
+                values.append(value if isinstance(value, Value) else value.filled(shaped.shape))
             except MismatchError as mismatch:
                 raise ShapeError(str(mismatch), self.latex, first_position(side)) from None
-            values.append(value)
         _, arrays = aligned(*values)
         shape = np.broadcast_shapes(*(array.shape for array in arrays))
         return [np.broadcast_to(array, shape) for array in arrays]
@@ -263,7 +263,11 @@ class _Evaluator(Indices):
         if given:
             self.used.add(name)
             letters, arrays = aligned(*arguments)
-            return Value(given(*arrays), letters)
+            try:
+                return Value(given(*arrays), letters)
+            except (RuntimeError, IndexError, ValueError) as error:
+                reason = str(error).split("\n", 1)[0]
+                raise MismatchError(f"{name} does not take these arguments: {reason}") from None
         if name in ("max", "min") and len(arguments) == 1:
             reduce: Any = self.arithmetic.function(name)
             (value,) = arguments

@@ -103,6 +103,8 @@ class Page:
             truths = [measure(formula, environment, indices) for environment in environments]
         except FormulaError as error:
             raise type(error)(f"{label}: {error.problem}", error.latex, error.position) from None
+        except AssertionError as error:
+            raise AssertionError(f"{label}: {error}") from None
         for number, measurement in enumerate(truths):
             gap = measurement.worst
             if not gap.error <= tolerance:

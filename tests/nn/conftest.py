@@ -70,12 +70,15 @@ def assert_gradients(forward, backward, *inputs):
 
 
 def assert_modes_agree(make, *inputs):
-    """A module gives the same output and the same gradients in either mode.
+    """A module gives the same output and the same gradients in either mode, and has no third.
 
     Args:
         make: the module, given `gradients`.
         *inputs: of the module.
     """
+    with pytest.raises(ValueError, match="gradients='numeric' is not available") as refusal:
+        make(gradients="numeric")
+    assert "\n" not in str(refusal.value)
     modules = [make(gradients=mode) for mode in ("autograd", "derived")]
     modules[1].load_state_dict(modules[0].state_dict())
     results = []

@@ -7,12 +7,12 @@
 
     GELU'(u) = Φ(u) + u φ(u),   φ(u) = exp(−u²/2) / √(2π)
 
-Saved: the input; Φ is computed again rather than kept.
+Saved: the input; Φ is computed again rather than kept. An activation costs little but traffic with
+memory, so what is fresh is worked on in place.
 """
 
 import math
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
@@ -28,12 +28,13 @@ def gelu_forward(u: Float[Tensor, "*any"]) -> tuple[Float[Tensor, "*any"], Float
 
 def gelu_backward(grad_y: Float[Tensor, "*any"], u: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
     """The gradient of the input."""
-    density = torch.exp(-0.5 * u.square()) / math.sqrt(2 * math.pi)
-    return grad_y * (_normal_cdf(u) + u * density)
+    density = u.square().mul_(-0.5).exp_().div_(math.sqrt(2 * math.pi))
+    slope = _normal_cdf(u).add_(density.mul_(u))
+    return grad_y * slope
 
 
 def _normal_cdf(u: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
-    return 0.5 * (1 + torch.erf(u / math.sqrt(2)))
+    return (u / math.sqrt(2)).erf_().add_(1).mul_(0.5)
 
 
 gelu = derived(gelu_forward, gelu_backward)

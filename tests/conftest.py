@@ -24,7 +24,7 @@ class TorchRandom:
 
 TORCH_RANDOM = TorchRandom()  # hypothesis keeps a weak reference only
 hypothesis.register_random(TORCH_RANDOM)
-hypothesis.settings.register_profile("vitlib", deadline=None)
+hypothesis.settings.register_profile("vitlib", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("vitlib")
 
 

@@ -10,15 +10,14 @@ pytestmark = pytest.mark.usefixtures("float64")
 
 
 def parameters(dim, mlp_dim, bias=True):
+    """Random, and not so large that differences of the loss lose their accuracy."""
+
+    def layer(*shape, bias=True):
+        return 0.4 * torch.randn(shape), 0.4 * torch.randn(shape[0]) if bias else None
+
     norm1, norm2 = ((torch.randn(dim), torch.randn(dim)) for _ in range(2))
-    attn = (
-        (torch.randn(3 * dim, dim), torch.randn(3 * dim) if bias else None),
-        (torch.randn(dim, dim), torch.randn(dim)),
-    )
-    mlp = (
-        (torch.randn(mlp_dim, dim), torch.randn(mlp_dim)),
-        (torch.randn(dim, mlp_dim), torch.randn(dim)),
-    )
+    attn = layer(3 * dim, dim, bias=bias), layer(dim, dim)
+    mlp = layer(mlp_dim, dim), layer(dim, mlp_dim)
     return norm1, attn, norm2, mlp
 
 

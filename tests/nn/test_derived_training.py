@@ -37,14 +37,19 @@ def start():
     return model.state_dict()
 
 
-def train(start, batches, gradients):
-    """The losses and the final parameters of a model trained by gradient descent.
+def descent(parameters):
+    return torch.optim.SGD(parameters, lr=RATE)
 
-    Adam would not do: it divides gradients that are exactly zero but for rounding by their size.
-    """
+
+def adamw(parameters):
+    return torch.optim.AdamW(parameters, lr=3e-3, weight_decay=0.05)
+
+
+def train(start, batches, gradients, method):
+    """The losses and the final parameters of a model trained by one method."""
     model = VisionTransformer(replace(CONFIG, gradients=gradients)).double()
     model.load_state_dict(start)
-    optimiser = torch.optim.SGD(model.parameters(), lr=RATE)
+    optimiser = method(model.parameters())
     losses = []
     for images, labels in batches:
         loss = cross_entropy(model(images), labels, gradients)
@@ -73,7 +78,7 @@ def train_by_hand(start, batches):
 
 @pytest.fixture(scope="module")
 def reference(start, batches):
-    return train(start, batches, "autograd")
+    return train(start, batches, "autograd", descent)
 
 
 def assert_same_training(found, expected):
@@ -91,8 +96,10 @@ def test_the_reference_learns(reference, start):
         assert (parameter - start[name]).abs().max() > 1e-6, name
 
 
-def test_derived_training_follows_autograds_curve(start, batches, reference):
-    assert_same_training(train(start, batches, "derived"), reference)
+@pytest.mark.parametrize("method", [descent, adamw])
+def test_derived_training_follows_autograds_curve(start, batches, method):
+    expected = train(start, batches, "autograd", method)
+    assert_same_training(train(start, batches, "derived", method), expected)
 
 
 def test_training_without_autograd_follows_the_same_curve(start, batches, reference):

@@ -130,7 +130,7 @@ def test_every_forward_has_its_backward_and_a_docstring_goes_before(path):
 
 
 def test_composites_are_short_and_the_network_fits_on_a_few_screens():
-    assert len((FOLDER / "vit.py").read_text().splitlines()) < 220
+    assert len((FOLDER / "vit.py").read_text().splitlines()) < 200
     for path in FILES:
         for function in derivation(ast.parse(path.read_text())):
             body = [node for node in function.body if not is_docstring(node)]

@@ -22,7 +22,7 @@ sizes = st.integers(1, 2)
 @given(sizes, st.integers(1, 3), sizes, sizes, st.booleans())
 def test_gradients(assert_gradients, batch, tokens, heads, width, bias):
     dim = heads * width
-    qkv = torch.randn(3 * dim, dim), torch.randn(3 * dim) if bias else None
+    qkv = 0.4 * torch.randn(3 * dim, dim), torch.randn(3 * dim) if bias else None
     proj = torch.randn(dim, dim), torch.randn(dim)
     x = torch.randn(batch, tokens, dim)
     assert_gradients(multi_head_forward, multi_head_backward, x, qkv, proj, heads)

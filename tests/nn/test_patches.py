@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
@@ -42,6 +42,7 @@ def test_patches_are_those_of_unfold(batch, channels, rows, columns, p, q):
     assert torch.equal(patchify(whole, (p, q)), unfolded.mT)
 
 
+@settings(max_examples=30)
 @given(images_and_patches)
 def test_gradients(assert_gradients, shape):
     assert_gradients(patchify_forward, patchify_backward, images(*shape), shape[-2:])

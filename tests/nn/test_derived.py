@@ -7,6 +7,7 @@ from typing import NamedTuple
 import pytest
 import torch
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from vitlib import VisionTransformer, ViTConfig
@@ -297,6 +298,16 @@ def test_compilation_around_it(twins, images, labels, backend):
     assert_same(gradients(ours), gradients(autograd))
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_the_compiler_leaves_derivations_alone(twins, images):
+    """It breaks its graph at each and compiles nothing inside, in version after version."""
+    compiled = []
+    torch.compiler.reset()
+    torch.compile(twins[1], backend=lambda graph, _: compiled.append(graph) or graph)(images)
+    targets = [str(node.target) for graph in compiled for node in graph.graph.nodes]
+    assert not any("matmul" in target or "exp" in target for target in targets)
+
+
 def test_models_can_be_copied_and_pickled(twins, images):
     _, ours = twins
     for other in (copy.deepcopy(ours), pickle.loads(pickle.dumps(ours))):
@@ -368,6 +379,27 @@ def test_frozen_inputs_get_nothing():
     assert weight.grad is not None
     assert x.grad is None
     assert bias.grad is None
+    y = linear(x, weight[None], None)
+    assert [grad is not None for grad in y.grad_fn.apply(torch.ones_like(y))] == [
+        False,
+        False,
+        True,
+    ]
+
+
+def test_no_zeros_are_made_for_what_has_no_gradient():
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            called.add(func.overloadpacket)
+            return func(*args, **(kwargs or {}))
+
+    called = set()
+    x = torch.randn(3, 4, requires_grad=True)
+    loss = layer_norm(x, torch.ones(4), torch.zeros(4)).square().sum()
+    with Watch():
+        loss.backward()
+    assert torch.ops.aten.mul in called
+    assert called.isdisjoint({torch.ops.aten.zeros, torch.ops.aten.zeros_like})
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])

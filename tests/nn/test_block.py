@@ -28,6 +28,17 @@ def test_gradients(assert_gradients, batch, tokens, heads, bias):
     assert_gradients(block_forward, block_backward, x, weights, heads, 0.1)
 
 
+def test_a_block_keeps_what_its_docstring_says():
+    B, T, D, H, M = 2, 5, 6, 3, 7
+    block = Block(D, H, M, gradients="derived")
+    own = {parameter.data_ptr() for parameter in block.parameters()}
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        block(torch.randn(B, T, D))
+    numbers = sum(tensor.numel() for tensor in kept if tensor.data_ptr() not in own)
+    assert numbers == B * T * (8 * D + 2 * M + H * T + 2)
+
+
 def test_it_is_pytorchs_encoder_layer_with_the_norm_first():
     own = Block(6, 2, 5, eps=1e-5)
     theirs = nn.TransformerEncoderLayer(

@@ -5,9 +5,11 @@
 (Dosovitskiy et al. 2021, equations 2 and 3: the norm comes first, "pre-norm".) A sum hands its
 gradient to both summands, so going backward each branch adds to what came straight through:
 
-    ∂ℓ/∂X' = ∂ℓ/∂Y + ∂LN ∂MLP ∂ℓ/∂Y      ∂ℓ/∂X = ∂ℓ/∂X' + ∂LN ∂attention ∂ℓ/∂X'
+    ∂ℓ/∂X' = ∂ℓ/∂Y  + what MLP and LN make of ∂ℓ/∂Y
+    ∂ℓ/∂X  = ∂ℓ/∂X' + what attention and LN make of ∂ℓ/∂X'
 
-Saved: what the parts save.
+Saved: what the parts save, for each token 8 D + 2 M numbers, H T attention weights and 1/σ of both
+norms; neither X nor X' is among them. Only the GELU computes anything twice.
 """
 
 from typing import NamedTuple

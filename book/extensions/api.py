@@ -7,6 +7,7 @@ from sphinx.application import Sphinx
 
 SECTION = re.compile(r"\w+:$")
 LETTER = re.compile(r"^(:\w+ [^:]+: |\s*)([A-Za-z]\.)$")
+PARAMETERS = re.compile(r"<dl>\s*<dd><em class=\"sig-param\">.*?</dl>", re.DOTALL)
 COLON = "\N{MODIFIER LETTER COLON}"
 
 
@@ -43,9 +44,27 @@ def skip_fields(
     return True if type(item).__name__ == "_tuplegetter" else None
 
 
+def mend_signatures(
+    app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: object
+) -> None:
+    """Lay out parameters, one a line, in boxes: a list of definitions without terms is no list."""
+    if "sig-paren" in (body := context.get("body", "")):
+        context["body"] = PARAMETERS.sub(
+            lambda match: (
+                match[0]
+                .replace("<dl>", '<div class="sig-params">')
+                .replace("<dd>", "<div>")
+                .replace("</dd>", "</div>")
+                .replace("</dl>", "</div>")
+            ),
+            body,
+        )
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     # before and after Napoleon, which stands at 500
     app.connect("autodoc-process-docstring", keep_formulas, priority=400)
     app.connect("autodoc-process-docstring", keep_letters, priority=600)
     app.connect("autodoc-skip-member", skip_fields)
+    app.connect("html-page-context", mend_signatures)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -60,8 +60,8 @@ ABRIDGE = """
   for (const box of document.querySelectorAll("mjx-container, figure.plot > svg"))
     box.replaceChildren();
   const seen = new Set();
-  for (const word of document.querySelectorAll("pre span[class]")) {
-    const ground = getComputedStyle(word.closest("pre").parentElement).backgroundColor;
+  for (const word of document.querySelectorAll(":is(pre, .sig) span[class]")) {
+    const ground = getComputedStyle(word.closest("pre, .sig").parentElement).backgroundColor;
     const kind = `${word.className} ${ground}`;
     if (seen.has(kind)) word.remove();
     seen.add(kind);

@@ -40,8 +40,8 @@ def _(as_rows: Answer) -> None:
 
 @exercise("read-indices")
 def _(weighted_wishes: Answer) -> None:
-    a, g, v = _draw((5, 7), (5, 3), (7, 3))
-    wishes = [[a[t, u] * (g[t] @ v[u]) for u in range(7)] for t in range(5)]
+    a, g, v = _draw((6, 6), (6, 3), (6, 3))
+    wishes = [[a[t, u] * (g[t] @ v[u]) for u in range(6)] for t in range(6)]
     truth = torch.stack([torch.stack(of_token).sum() for of_token in wishes])
     expect(weighted_wishes(a, g, v), truth, "one number for each t, summed over j and u")
     batch = [tensor.expand(2, 4, *tensor.shape) for tensor in (a, g, v)]

@@ -360,14 +360,14 @@ def code_cells(cell: NotebookNode, printed: dict[str, str]) -> list[NotebookNode
     )
     outputs = [plain_output(output) for output in cell.outputs]
     metadata = copy.deepcopy(cell.metadata)
-    if "hide-input" in metadata.get("tags", ()):
+    if {"hide-input", "remove-input"} & set(metadata.get("tags", ())):
         metadata["jupyter"] = {"source_hidden": True}
     code = new_code_cell(
         source, outputs=outputs, metadata=metadata, execution_count=cell.execution_count
     )
     if not calls:
         return [code]
-    lines = [f"    {label!r}: {raw_string(latex)}," for label, latex in printed.items()]
+    lines = [f'    "{label}": {raw_string(latex)},' for label, latex in printed.items()]
     definition = "\n".join([f"{LATEX_NAME} = {{", *lines, "}"])
     hidden = {"tags": ["hide-input"], "jupyter": {"source_hidden": True}}
     return [

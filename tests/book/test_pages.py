@@ -61,6 +61,7 @@ ABRIDGE = """
     box.replaceChildren();
   const seen = new Set();
   for (const word of document.querySelectorAll(":is(pre, .sig) span[class]")) {
+    if (!word.isConnected) continue;
     const ground = getComputedStyle(word.closest("pre, .sig").parentElement).backgroundColor;
     const kind = `${word.className} ${ground}`;
     if (seen.has(kind)) word.remove();
@@ -107,7 +108,9 @@ def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
     contexts = []
 
     def start(**options: object) -> Visit:
-        context = browser.new_context(**{"viewport": DESKTOP, **options})
+        context = browser.new_context(
+            **{"viewport": DESKTOP, "reduced_motion": "reduce", **options}
+        )
         contexts.append(context)
         return Visit(context.new_page())
 

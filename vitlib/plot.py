@@ -151,8 +151,9 @@ class Picture:
         return self.alt
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, object]:
+        style = f"--width: {self.width}px"  # for phones, where a wide figure scrolls
         return {
-            "text/html": f'<figure class="plot" style="--width: {self.width}px">{self.svg}</figure>',
+            "text/html": f'<figure class="plot" style="{style}">{self.svg}</figure>',
             "image/png": self.png,
             "text/plain": self.alt,
         }

@@ -50,7 +50,7 @@ def test_what_was_right_before_the_first_mistake_is_said() -> None:
 
 
 def test_an_unknown_exercise_is_an_error_that_names_the_nearest() -> None:
-    with pytest.raises(ValueError, match="no exercise is called 'duoble'. Did you mean 'double'"):
+    with pytest.raises(ValueError, match=r"no exercise is called 'duoble'\. Did you mean 'double'"):
         grade("duoble", abs)
 
 

@@ -29,12 +29,14 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python %d.%d found; 3.11 or newer is needed: make PYTHON=python3.11" % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
 
-# One stamp a set of extras: nothing is installed again until the pins or the extras change.
+# One stamp a set of extras, and one for each extra in it: nothing is installed again until the pins
+# or the extras change.
+comma := ,
 $(VENV)/.%-installed: $(BIN)/python pyproject.toml requirements.lock
 	@echo "Installing ($*) into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --constraint requirements.lock \
 		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[$*]'
-	@touch $@
+	@touch $@ $(patsubst %,$(VENV)/.%-installed,$(subst $(comma), ,$*))
 
 book: $(VENV)/.book-installed
 	@$(JUPYTER_BOOK)
@@ -43,11 +45,13 @@ book: $(VENV)/.book-installed
 notebooks: book
 	@echo "The notebooks are in $(CURDIR)/_build/notebooks"
 
-# The order is that of cheapness: style and types, the book itself, the library, then every
-# chapter a second time in a clean kernel, its outputs compared with those on the page.
-test: lint book
+# Style and types beside the building of the book, then the library and the pages, then every chapter
+# a second time in a clean kernel, its outputs compared with those on the page.
+test: $(VENV)/.book,test-installed
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint book
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
-	$(BIN)/python -m pytest --nbval --nbval-current-env --numprocesses 2 --override-ini testpaths= _build/jupyter_execute/book
+	$(BIN)/python -m pytest --nbval --nbval-current-env --numprocesses 2 --dist loadfile \
+		_build/jupyter_execute/book
 
 lint: $(VENV)/.book,test-installed
 	$(BIN)/pre-commit run --all-files

@@ -56,8 +56,12 @@ test: $(VENV)/.book,test-installed
 lint: $(VENV)/.book,test-installed
 	$(BIN)/pre-commit run --all-files
 
+# A chapter opens as a notebook on a double click; the setting stays inside .venv.
 lab: $(VENV)/.book,lab-installed
-	$(BIN)/jupyter lab book
+	@mkdir -p $(VENV)/etc/jupyter/labconfig
+	@$(BIN)/jupytext-config --settings-file $(VENV)/etc/jupyter/labconfig/default_setting_overrides.json \
+		set-default-viewer markdown myst
+	$(BIN)/jupyter lab --notebook-dir book
 
 serve: book
 	$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html

@@ -93,7 +93,7 @@ class Predict:
 
     Attributes:
         images: Image files: PNG, JPEG and other common kinds.
-        weights: A file that `vitlib train` wrote; that of the last run in runs/ if none is given.
+        weights: A file that `vitlib train` wrote; those of the last run without --out by default.
     """
 
     images: Annotated[Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE…")] = ()

@@ -49,8 +49,8 @@ def symbols(node: Node) -> Iterator[Symbol]:
         yield from symbols(node.by)
 
 
-# three rows declare a way of writing rather than a letter
-WRITTEN = {r"$\ell$", r"$\delta_{jk}$", r"$\frac{\partial \ell}{\partial \mathbf X}$"}
+# these rows declare a way of writing rather than a letter
+WRITTEN = {r"$\ell$", r"$\exp$", r"$\delta_{jk}$", r"$\frac{\partial \ell}{\partial \mathbf X}$"}
 FUNCTIONS = [name for row in rows() for name in re.findall(r"^\$\\operatorname\{(\w+)\}\$$", row)]
 DECLARED = [
     symbol_of(row.strip("$"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vitlib.proof import equations
+from vitlib.proof import equations, vocabulary
 from vitlib.proof.latex import parse
 from vitlib.proof.syntax import Derivative, Node, Symbol, children
 
@@ -50,7 +50,10 @@ def symbols(node: Node) -> Iterator[Symbol]:
 
 
 # these rows declare a way of writing rather than a letter
-WRITTEN = {r"$\ell$", r"$\exp$", r"$\delta_{jk}$", r"$\frac{\partial \ell}{\partial \mathbf X}$"}
+WRITTEN = {
+    *(r"$\ell$", r"$\delta_{jk}$", r"$\frac{\partial \ell}{\partial \mathbf X}$"),
+    *(f"${name}$" for name in vocabulary.FUNCTIONS),
+}
 FUNCTIONS = [name for row in rows() for name in re.findall(r"^\$\\operatorname\{(\w+)\}\$$", row)]
 DECLARED = [
     symbol_of(row.strip("$"))

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from vitlib.config import ViTConfig
 from vitlib.data import load
+from vitlib.nn.activations import gelu_forward
 from vitlib.nn.class_token import class_token_forward
 from vitlib.nn.layer_norm import layer_norm_forward
 from vitlib.nn.linear import linear_forward
 from vitlib.nn.loss import cross_entropy
-from vitlib.nn.mlp import mlp_forward
 from vitlib.nn.multi_head import merge_heads, split_heads
 from vitlib.nn.patches import patchify
 from vitlib.nn.positions import positions_forward
@@ -69,7 +69,10 @@ class RunningExample:
 
         `I` (C, height, width), `P` (N, C·P²), `E` (N, D), `X` (T, D), of the block's first layer
         norm `mu` and `sigma` (T, 1), `X_hat` and `Y` (T, D), of its attention `Q`, `K`, `V`, `O`
-        (H, T, d), `S` and `A` (H, T, T), and at the end `logits` and `p` (K).
+        (H, T, d), `S` and `A` (H, T, T), `O_all` and what is added to X, `Y_attention` (T, D). Then
+        X' as `X_mid` and its layer norm `Y_mid` (T, D), of the MLP `U` and `H` (T, M) and what is
+        added, `Y_mlp` (T, D), the block's output `X_out`, the last layer norm's `Y_out` (T, D), and
+        at the end `logits` and `p` (K).
         """
         return {name: value.detach()[0] for name, value in self._forward().items()}
 
@@ -105,11 +108,15 @@ class RunningExample:
         scores = q @ k.mT / CONFIG.head_dim**0.5
         weights, _ = softmax_forward(scores)
         o = weights @ v
-        exchanged, _ = linear_forward(merge_heads(o), *layer("blocks.0.attn.proj"))
+        joined = merge_heads(o)
+        exchanged, _ = linear_forward(joined, *layer("blocks.0.attn.proj"))
         between = x + exchanged
         normed, _ = layer_norm_forward(between, *layer("blocks.0.norm2"), eps)
-        thought, _ = mlp_forward(normed, layer("blocks.0.mlp.fc1"), layer("blocks.0.mlp.fc2"))
-        final, _ = layer_norm_forward(between + thought, *layer("norm"), eps)
+        hidden, _ = linear_forward(normed, *layer("blocks.0.mlp.fc1"))
+        bent, _ = gelu_forward(hidden)
+        thought, _ = linear_forward(bent, *layer("blocks.0.mlp.fc2"))
+        after = between + thought
+        final, _ = layer_norm_forward(after, *layer("norm"), eps)
         logits, _ = linear_forward(final[:, 0], *layer("head"))
         return {
             "I": images,
@@ -126,6 +133,15 @@ class RunningExample:
             "S": scores,
             "A": weights,
             "O": o,
+            "O_all": joined,
+            "Y_attention": exchanged,
+            "X_mid": between,
+            "Y_mid": normed,
+            "U": hidden,
+            "H": bent,
+            "Y_mlp": thought,
+            "X_out": after,
+            "Y_out": final,
             "logits": logits,
             "p": softmax_forward(logits)[0],
         }

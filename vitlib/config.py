@@ -7,28 +7,42 @@ Sizes of the named models: Dosovitskiy et al. 2021, table 1 (base, large, huge);
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
-__all__ = ["Size", "ViTConfig", "available", "check_heads", "list_models", "named_config", "sides"]
+__all__ = [
+    "Size",
+    "ViTConfig",
+    "available",
+    "check_heads",
+    "check_rate",
+    "list_models",
+    "named_config",
+    "sides",
+]
 
 Size = int | tuple[int, int]
 """Pixels: one number for a square, or (height, width)."""
 
+Position = Literal["learned", "sincos1d", "sincos2d", "rope2d", "none"]
+Pool = Literal["cls", "mean"]
+Norm = Literal["pre", "post"]
+Activation = Literal["gelu", "gelu_tanh", "relu", "swiglu"]
+HeadKind = Literal["linear", "mlp"]
+Gradients = Literal["autograd", "derived"]
+
 _SIZES = ("image_size", "patch_size")
 _COUNTS = ("in_channels", "num_classes", "dim", "depth", "heads", "mlp_dim")
-_CHOICES = {
-    "position": ("learned",),
-    "pool": ("cls",),
-    "norm": ("pre",),
-    "activation": ("gelu",),
-    "head": ("linear",),
-    "dropout": (0.0,),
-    "attention_dropout": (0.0,),
-    "drop_path": (0.0,),
-    "registers": (0,),
-    "norm_after_pool": (False,),
+_LARGEST = 1_000_000  # of any size: beyond it something else was meant
+_RATES = ("dropout", "attention_dropout", "drop_path")
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "position": get_args(Position),
+    "pool": get_args(Pool),
+    "norm": get_args(Norm),
+    "activation": get_args(Activation),
+    "head": get_args(HeadKind),
+    "norm_after_pool": (True, False),
     "qkv_bias": (True, False),
-    "gradients": ("autograd", "derived"),
+    "gradients": get_args(Gradients),
 }
 
 
@@ -43,18 +57,32 @@ def available(name: str, value: Any) -> Any:
         ValueError: if it is none of them.
     """
     for choice in _CHOICES[name]:
-        # True is no number here, though Python says True == 1
+        # 1 is no True here, though Python says True == 1
         if isinstance(value, bool) == isinstance(choice, bool) and value == choice:
             return value
     choices = " or ".join(repr(choice) for choice in _CHOICES[name])
     raise ValueError(f"{name}={value!r} is not available: choose {choices}.")
 
 
-def _whole(name: str, value: object, expected: str = "a whole number") -> None:
+def _whole(name: str, value: object, kind: str = "a whole number", least: int = 1) -> None:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name}={value!r}: expected {expected}.")
-    if value < 1:
-        raise ValueError(f"{name}={value}: expected {expected}, at least 1.")
+        raise TypeError(f"{name}={value!r}: expected {kind}.")
+    if not least <= value <= _LARGEST:
+        raise ValueError(f"{name}={value}: expected {kind}, from {least} to {_LARGEST:,}.")
+
+
+def check_rate(name: str, rate: float) -> None:
+    """Refuse a rate of dropout that is no part of a whole, or drops everything.
+
+    Raises:
+        ValueError: if it is not in [0, 1).
+        TypeError: if it is not a number.
+    """
+    expected = f"{name}={rate!r}: expected a number from 0 to below 1, such as 0.1."
+    if not isinstance(rate, int | float) or isinstance(rate, bool):
+        raise TypeError(expected)
+    if not 0 <= rate < 1:
+        raise ValueError(expected)
 
 
 def _small(name: str, value: object) -> None:
@@ -73,7 +101,7 @@ def sides(name: str, size: Size) -> tuple[int, int]:
         size: pixels, one number for a square or (height, width).
 
     Raises:
-        ValueError: if a side is less than 1, or there are not two of them.
+        ValueError: if a side is less than 1 or absurdly large, or there are not two of them.
         TypeError: if a side is not a whole number.
     """
     expected = "a whole number or a tuple (height, width) of two"
@@ -115,23 +143,30 @@ class ViTConfig:
         depth: L, the number of encoder blocks.
         heads: H.
         mlp_dim: M, the width of the MLP's hidden layer.
-        position: how tokens know their place; "learned" is available.
-        pool: what the head reads; "cls" is available.
-        norm_after_pool: mean pooling before the final norm.
-        norm: where a block normalises; "pre" is available.
-        activation: of the MLP; "gelu" is available.
-        head: "linear" is available.
-        dropout: of embeddings, projections and MLP; 0 is available.
-        attention_dropout: of the attention weights; 0 is available.
-        drop_path: of whole branches; 0 is available.
+        position: how tokens know their place: "learned" (a table), "sincos1d" and "sincos2d" (fixed
+            tables; D even, D divisible by 4), "rope2d" (queries and keys of patches are rotated; d
+            divisible by 4) or "none".
+        pool: what the head reads: "cls", the class token, or "mean", the mean of the patch tokens;
+            then there is no class token.
+        norm_after_pool: with mean pooling, the last layer norm comes after the pooling (timm's
+            `fc_norm`), not before.
+        norm: where a block normalises: "pre", what attention and MLP read, or "post", the sums that
+            they are added to; then no layer norm follows the last block.
+        activation: of the MLP: "gelu" (exact), "gelu_tanh" (its approximation), "relu" or "swiglu"
+            (a gate and a value of width M each).
+        head: "linear", D → K, or "mlp", D → D, tanh, D → K.
+        dropout: rate for the embedded tokens, the attention's projection and the MLP's two layers.
+        attention_dropout: rate for the attention weights.
+        drop_path: rate, in the last block, at which an image skips attention or MLP; it grows
+            linearly from 0 in the first block.
         layer_norm_eps: ε of every layer norm.
         qkv_bias: whether queries, keys and values have a bias.
-        registers: the number of register tokens; 0 is available.
+        registers: R, learned tokens without position between class token and patches.
         gradients: whose backward pass trains the model, "autograd" or "derived".
 
     Raises:
         ValueError: if a value is out of range, not available, or does not fit another.
-        TypeError: if a size is not a whole number.
+        TypeError: if a size is not a whole number, or a rate not a number.
     """
 
     image_size: Size = 224
@@ -142,19 +177,19 @@ class ViTConfig:
     depth: int = 12
     heads: int = 3
     mlp_dim: int = 768
-    position: Literal["learned"] = "learned"
-    pool: Literal["cls"] = "cls"
+    position: Position = "learned"
+    pool: Pool = "cls"
     norm_after_pool: bool = False
-    norm: Literal["pre"] = "pre"
-    activation: Literal["gelu"] = "gelu"
-    head: Literal["linear"] = "linear"
+    norm: Norm = "pre"
+    activation: Activation = "gelu"
+    head: HeadKind = "linear"
     dropout: float = 0.0
     attention_dropout: float = 0.0
     drop_path: float = 0.0
     layer_norm_eps: float = 1e-6
     qkv_bias: bool = True
     registers: int = 0
-    gradients: Literal["autograd", "derived"] = "autograd"
+    gradients: Gradients = "autograd"
 
     def __post_init__(self) -> None:
         for name in _SIZES:
@@ -163,7 +198,10 @@ class ViTConfig:
             _whole(name, getattr(self, name))
         for name in _CHOICES:
             available(name, getattr(self, name))
+        for name in _RATES:
+            check_rate(name, getattr(self, name))
         _small("layer_norm_eps", self.layer_norm_eps)
+        _whole("registers", self.registers, least=0)
         (height, width), (p, q) = self.image_shape, self.patch_shape
         if height % p or width % q:
             raise ValueError(
@@ -171,6 +209,30 @@ class ViTConfig:
                 "choose a patch size that fills the image exactly."
             )
         check_heads(self.dim, self.heads)
+        self._check_positions()
+        if self.norm_after_pool and self.pool == "cls":
+            raise ValueError(
+                "norm_after_pool=True contradicts pool='cls': only a mean can be normalised after "
+                "pooling. Choose pool='mean', or leave norm_after_pool out."
+            )
+        if self.norm_after_pool and self.norm == "post":
+            raise ValueError(
+                "norm_after_pool=True contradicts norm='post': post-norm blocks end in their norm "
+                "and there is no further one. Choose norm='pre', or leave norm_after_pool out."
+            )
+
+    def _check_positions(self) -> None:
+        """Refuse a width that the positions cannot divide among their sines and cosines."""
+        what, width, divisor, parts = {
+            "sincos1d": ("dim", self.dim, 2, "a sine and a cosine"),
+            "sincos2d": ("dim", self.dim, 4, "sines and cosines of row and column"),
+            "rope2d": ("dim / heads", self.head_dim, 4, "pairs turned by row and by column"),
+        }.get(self.position, ("dim", self.dim, 1, ""))
+        if width % divisor:
+            raise ValueError(
+                f"{what}={width} is not divisible by {divisor}: position={self.position!r} divides "
+                f"it into {parts}. Choose another dim, heads or position."
+            )
 
     @property
     def image_shape(self) -> tuple[int, int]:
@@ -200,9 +262,19 @@ class ViTConfig:
         return rows * columns
 
     @property
+    def num_positions(self) -> int:
+        """The rows of a position table: the class token, if there is one, and the patches."""
+        return self.num_patches + (self.pool == "cls")
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """The tokens in front of the patches: the class token, if there is one, and registers."""
+        return (self.pool == "cls") + self.registers
+
+    @property
     def num_tokens(self) -> int:
-        """T, the patches and the class token."""
-        return self.num_patches + 1
+        """T, the patches and what stands in front of them."""
+        return self.num_prefix_tokens + self.num_patches
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by name, as values that JSON can hold."""

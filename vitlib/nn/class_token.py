@@ -1,9 +1,15 @@
-"""The class token: one learned vector that stands in front and gathers what the patches know.
+"""The class token and registers: learned vectors that join the patches.
 
     E (B, N, D)   c (1, 1, D)   X (B, N + 1, D)      X = [c; E]
 
-(Dosovitskiy et al. 2021, after Devlin et al. 2019.) Every image of the batch starts with the same
-vector, so its gradient is the sum over the batch of the first row's. Nothing is saved.
+(Dosovitskiy et al. 2021, after Devlin et al. 2019.) The class token stands in front and gathers what
+the patches know. Registers (Darcet et al. 2024) come after the positions are added, between the
+class token, where there is one, and the patches; nothing reads them in the end:
+
+    X (B, T, D)   C_reg (1, R, D)   Y (B, T + R, D)      Y = [c; C_reg; E]
+
+Every image of the batch gets the same vectors, so their gradient is the sum over the batch of their
+rows'. Nothing is saved but where they stand.
 """
 
 import torch
@@ -28,3 +34,23 @@ def class_token_backward(
 
 
 class_token = derived(class_token_forward, class_token_backward)
+
+
+def registers_forward(
+    x: Float[Tensor, "B T D"], reg_token: Float[Tensor, "1 R D"], before: int
+) -> tuple[Float[Tensor, "B T_and_R D"], tuple[int, int]]:
+    """Insert the registers behind the first `before` tokens."""
+    tokens = torch.cat([x[:, :before], reg_token.expand(len(x), -1, -1), x[:, before:]], dim=1)
+    return tokens, (before, before + reg_token.shape[1])
+
+
+def registers_backward(
+    grad_y: Float[Tensor, "B T_and_R D"], places: tuple[int, int]
+) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "1 R D"]]:
+    """The gradients of the other tokens and of the registers."""
+    start, end = places
+    grad_x = torch.cat([grad_y[:, :start], grad_y[:, end:]], dim=1)
+    return grad_x, grad_y[:, start:end].sum(0, keepdim=True)
+
+
+registers = derived(registers_forward, registers_backward)

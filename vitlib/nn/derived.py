@@ -6,7 +6,8 @@ A file of `vitlib.nn` writes each concept as a pair
     x_backward(grad_y, saved) -> the gradients of the inputs
 
 in plain tensor operations. `derived(x_forward, x_backward)` is a function `x(*inputs) -> y` whose
-gradient is the pair's own backward pass, wherever PyTorch asks for one (`start/gradients`).
+gradient is the pair's own backward pass, wherever PyTorch asks for one (`start/gradients`). With
+`gradients="autograd"` it runs the forward alone and leaves the rest to PyTorch.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -39,21 +40,29 @@ def derived(forward: Forward, backward: Backward) -> Callable[..., Tensor]:
         backward: takes the output's gradient and what was saved; returns the gradients in the order
             and nesting of the inputs, without the constants at their end; one alone may stand bare.
 
+    Returns:
+        The function of the same inputs, with a keyword `gradients`: "derived" or "autograd".
+
     Raises:
         RuntimeError: from the function, when its gradient is differentiated again.
     """
 
     # torch.compile breaks its graph at the function and goes on behind it. The public name of this
     # decorator, torch.compiler.disable, would import the compiler together with this module.
-    @wraps(forward)
     @torch._disable_dynamo  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
-    def function(*inputs: Any) -> Tensor:
+    def by_derivation(*inputs: Any) -> Tensor:
         tensors = [leaf for leaf in _leaves(inputs) if isinstance(leaf, Tensor)]
         if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
             return forward(*inputs)[0]
         call = _Call(forward, backward, _form(inputs))
         outputs: tuple[Tensor, ...] = _Derived.apply(call, *tensors)  # pyright: ignore[reportAssignmentType]
         return outputs[0]
+
+    @wraps(forward)
+    def function(*inputs: Any, gradients: str = "derived") -> Tensor:
+        if gradients == "autograd":
+            return forward(*inputs)[0]
+        return by_derivation(*inputs)
 
     return function
 

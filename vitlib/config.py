@@ -15,6 +15,7 @@ __all__ = [
     "available",
     "check_heads",
     "check_rate",
+    "check_whole",
     "list_models",
     "named_config",
     "sides",
@@ -64,11 +65,30 @@ def available(name: str, value: Any) -> Any:
     raise ValueError(f"{name}={value!r} is not available: choose {choices}.")
 
 
-def _whole(name: str, value: object, kind: str = "a whole number", least: int = 1) -> None:
+def check_whole(
+    name: str,
+    value: object,
+    kind: str = "a whole number",
+    least: int = 1,
+    most: int = _LARGEST,
+) -> None:
+    """Refuse what is no whole number, or lies outside the range.
+
+    Args:
+        name: what the number is called, for the error.
+        value: the number.
+        kind: what is expected, for the error.
+        least: the smallest that makes sense.
+        most: the largest that makes sense.
+
+    Raises:
+        ValueError: if it lies outside.
+        TypeError: if it is not a whole number.
+    """
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name}={value!r}: expected {kind}.")
-    if not least <= value <= _LARGEST:
-        raise ValueError(f"{name}={value}: expected {kind}, from {least} to {_LARGEST:,}.")
+    if not least <= value <= most:
+        raise ValueError(f"{name}={value}: expected {kind}, from {least:,} to {most:,}.")
 
 
 def check_rate(name: str, rate: float) -> None:
@@ -109,7 +129,7 @@ def sides(name: str, size: Size) -> tuple[int, int]:
     if len(pair) != 2:
         raise ValueError(f"{name}={size!r}: expected {expected}.")
     for side in pair:
-        _whole(name, side, expected)
+        check_whole(name, side, expected)
     return pair
 
 
@@ -195,13 +215,13 @@ class ViTConfig:
         for name in _SIZES:
             sides(name, getattr(self, name))
         for name in _COUNTS:
-            _whole(name, getattr(self, name))
+            check_whole(name, getattr(self, name))
         for name in _CHOICES:
             available(name, getattr(self, name))
         for name in _RATES:
             check_rate(name, getattr(self, name))
         _small("layer_norm_eps", self.layer_norm_eps)
-        _whole("registers", self.registers, least=0)
+        check_whole("registers", self.registers, least=0)
         (height, width), (p, q) = self.image_shape, self.patch_shape
         if height % p or width % q:
             raise ValueError(

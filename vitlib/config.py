@@ -296,6 +296,21 @@ class ViTConfig:
         """T, the patches and what stands in front of them."""
         return self.num_prefix_tokens + self.num_patches
 
+    @property
+    def final_norm(self) -> Literal["norm", "fc_norm"] | None:
+        """The last layer norm's name: before pooling, after it, or none after post-norm blocks."""
+        if self.norm == "post":
+            return None
+        return "fc_norm" if self.norm_after_pool else "norm"
+
+    @property
+    def drop_path_rates(self) -> tuple[float, ...]:
+        """The rate of each block, from 0 in the first to `drop_path` in the last."""
+        steps = max(self.depth - 1, 1)
+        return tuple(
+            self.drop_path * (i if self.depth > 1 else 1) / steps for i in range(self.depth)
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """The fields by name, as values that JSON can hold."""
         return asdict(self)

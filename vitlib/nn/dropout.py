@@ -4,8 +4,8 @@
 
     Y = X ⊙ M / (1 − ρ)
 
-(Srivastava et al. 2014, §10.) Each number survives with probability 1 − ρ, so the mean of Y over the
-masks is X, and when the model is used nothing is dropped. One mask entry for a whole image, of
+(Srivastava et al. 2014, §10.) Each number survives with probability 1 − ρ, so the mean of Y over
+the masks is X, and when the model is used nothing is dropped. One mask entry for a whole image, of
 shape (B, 1, 1), drops the image's branch from a residual sum: "drop path" or stochastic depth
 (Huang et al. 2016).
 

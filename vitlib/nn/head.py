@@ -3,13 +3,84 @@
     y (B, D)   W (D, K)   z (B, K)      z = y W + b
 
 (Dosovitskiy et al. 2021, §3.1, as fine-tuned.) These are logits; the softmax belongs to the loss.
-The head is a linear layer, and its backward pass that layer's.
+The head is a linear layer, and its backward pass that layer's. In pre-training the paper puts a
+hidden layer before it:
+
+    y h (B, D)      h = tanh(y W_h + b_h)      tanh' = 1 − tanh²
+
+Saved: the output h, in terms of which the slope of tanh is written, and the linear layer's.
 """
 
-from vitlib.nn.linear import Linear, linear_backward, linear_forward
+from typing import NamedTuple
 
-__all__ = ["Head", "head_backward", "head_forward"]
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vitlib.config import available
+from vitlib.nn import linear
+from vitlib.nn.derived import derived
+from vitlib.nn.linear import Linear, Weights, linear_backward, linear_forward
+
+__all__ = [
+    "Head",
+    "PreLogits",
+    "head_backward",
+    "head_forward",
+    "pre_logits_backward",
+    "pre_logits_forward",
+]
 
 head_forward = linear_forward
 head_backward = linear_backward
 Head = Linear
+
+
+class Saved(NamedTuple):
+    """What the backward pass of the hidden layer needs."""
+
+    fc: linear.Saved
+    h: Float[Tensor, "B D"]
+
+
+def pre_logits_forward(
+    y: Float[Tensor, "B D"], weight: Float[Tensor, "D D"], bias: Float[Tensor, " D"]
+) -> tuple[Float[Tensor, "B D"], Saved]:
+    """The hidden layer of an MLP head."""
+    h, saved = linear_forward(y, weight, bias)
+    h = h.tanh()
+    return h, Saved(saved, h)
+
+
+def pre_logits_backward(
+    grad_h: Float[Tensor, "B D"], saved: Saved
+) -> tuple[Float[Tensor, "B D"], Float[Tensor, "D D"], Float[Tensor, " D"] | None]:
+    """The gradients of input, weight and bias."""
+    return linear_backward(grad_h * (1 - saved.h.square()), saved.fc)
+
+
+pre_logits = derived(pre_logits_forward, pre_logits_backward)
+
+
+class PreLogits(nn.Module):
+    """The hidden layer of an MLP head, with timm's parameter `fc`.
+
+    Args:
+        dim: D.
+        gradients: "autograd" or "derived".
+
+    Raises:
+        ValueError: if `gradients` is something else.
+    """
+
+    def __init__(self, dim: int, gradients: str = "autograd") -> None:
+        super().__init__()
+        self.gradients = available("gradients", gradients)
+        self.fc = Linear(dim, dim)
+
+    def weights(self) -> Weights:
+        """The weights as `pre_logits_forward` takes them."""
+        return self.fc.weights()
+
+    def forward(self, y: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        """Apply the layer and the hyperbolic tangent."""
+        return pre_logits(y, *self.weights(), gradients=self.gradients)

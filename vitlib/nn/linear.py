@@ -10,7 +10,8 @@ with the sums running over all tokens of all images:
 Saved: the input, since ∂ℓ/∂W needs it. Cost: one matrix product forward, two backward.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -21,6 +22,11 @@ from vitlib.nn.derived import derived
 
 Weights = tuple[Tensor, Tensor | None]
 """The stored weight and the bias of a linear layer, or their gradients."""
+
+
+def layer(parameters: Mapping[str, Tensor], name: str) -> tuple[Tensor, Any]:
+    """The weight of a layer in a dictionary keyed like the state dict, and its bias or None."""
+    return parameters[f"{name}.weight"], parameters.get(f"{name}.bias")
 
 
 class Saved(NamedTuple):

@@ -1,14 +1,21 @@
-"""The cross-entropy of the true class.
+"""The cross-entropy of logits and a target: how wrong is the model's distribution?
 
-    z (B, K)   labels (B), from 0 to K − 1   ℓ a number
+    z (B, K)   targets: labels (B), from 0 to K − 1, or rows y (B, K)   ℓ a number
 
-    p = softmax(z)      ℓ = −(1/B) Σ_b log p_{b, label of b}
+    p = softmax(z)      y' = (1 − λ) y + λ/K      ℓ = −(1/B) Σ_b Σ_k y'_bk log p_bk
 
-With the label written as a row y of zeros and a single one, ∂ℓ/∂z = (p − y) / B. The logarithm of a
-softmax is z − logsumexp(z), which neither overflows nor takes the logarithm of zero. Saved: p.
+A label is the row y of zeros and a single one. Label smoothing λ (Szegedy et al. 2016, section 7)
+moves a part of the target to all classes alike. Rows may be anything: mixtures of two labels,
+probabilities of a teacher, numbers that do not sum to one. The gradients, derived in
+`learning/loss`, with s the sum of a row of y':
+
+    ∂ℓ/∂z = (s p − y') / B      ∂ℓ/∂y = −(1 − λ) log p / B
+
+The logarithm of p is taken before p itself: with m the row's largest logit it is
+z − m − log Σ exp(z − m), which neither overflows nor takes the logarithm of zero. Saved: log p and
+the targets.
 """
 
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -19,64 +26,85 @@ from torch.nn import functional
 from vitlib.config import available
 from vitlib.nn.derived import derived
 
+Targets = Int[Tensor, " B"] | Float[Tensor, "B K"]
+
 
 class Saved(NamedTuple):
     """What the backward pass of the cross-entropy needs."""
 
-    p: Float[Tensor, "B K"]
-    labels: Int[Tensor, " B"]
+    log_p: Float[Tensor, "B K"]
+    targets: Targets
+    label_smoothing: float
 
 
 def cross_entropy_forward(
-    logits: Float[Tensor, "B K"], labels: Int[Tensor, " B"]
+    logits: Float[Tensor, "B K"], targets: Targets, label_smoothing: float = 0.0
 ) -> tuple[Float[Tensor, ""], Saved]:
-    """The mean over the batch of −log p of the true class."""
-    log_p = logits - logits.logsumexp(dim=-1, keepdim=True)
-    loss = -log_p.gather(-1, labels[:, None]).mean()
-    return loss, Saved(log_p.exp(), labels)
+    """The mean over the batch of −Σ_k y'_k log p_k."""
+    shifted = logits - logits.amax(dim=-1, keepdim=True)
+    log_p = shifted - shifted.exp().sum(dim=-1, keepdim=True).log()
+    if targets.is_floating_point():
+        agreement = (targets * log_p).sum(dim=-1)
+    else:
+        agreement = log_p.gather(-1, targets[:, None])[:, 0]
+    if label_smoothing > 0:
+        agreement = (1 - label_smoothing) * agreement + label_smoothing * log_p.mean(dim=-1)
+    return -agreement.mean(), Saved(log_p, targets, label_smoothing)
 
 
-def cross_entropy_backward(grad_loss: Float[Tensor, ""], saved: Saved) -> Float[Tensor, "B K"]:
-    """The gradient of the logits."""
-    p, labels = saved
-    one_hot = torch.zeros_like(p).scatter_(-1, labels[:, None], 1)
-    return grad_loss * (p - one_hot) / len(p)
+def cross_entropy_backward(
+    grad_loss: Float[Tensor, ""], saved: Saved
+) -> Float[Tensor, "B K"] | tuple[Float[Tensor, "B K"], Float[Tensor, "B K"]]:
+    """The gradient of the logits; for rows as targets, the gradients of logits and targets."""
+    log_p, targets, label_smoothing = saved
+    (batch, classes), soft = log_p.shape, targets.is_floating_point()
+    y = targets if soft else torch.zeros_like(log_p).scatter_(-1, targets[:, None], 1)
+    y = (1 - label_smoothing) * y + label_smoothing / classes
+    each = grad_loss / batch
+    grad_logits = each * (y.sum(dim=-1, keepdim=True) * log_p.exp() - y)
+    return (grad_logits, each * (label_smoothing - 1) * log_p) if soft else grad_logits
 
 
 _derived = derived(cross_entropy_forward, cross_entropy_backward)
-# PyTorch would leave out images labelled −100; here no label stands for "none"
-_autograd = partial(functional.cross_entropy, ignore_index=torch.iinfo(torch.int64).min)
 
 
 def cross_entropy(
-    logits: Float[Tensor, "B K"], labels: Integer[Tensor, " B"], gradients: str = "autograd"
+    logits: Float[Tensor, "B K"],
+    targets: Integer[Tensor, " B"] | Float[Tensor, "B K"],
+    label_smoothing: float = 0.0,
+    gradients: str = "autograd",
 ) -> Float[Tensor, ""]:
-    """The mean cross-entropy of the labels.
+    """The mean cross-entropy of a batch, in float32 if the logits are narrower.
 
     Args:
         logits: (B, K), before any softmax.
-        labels: (B), integers from 0 to K − 1.
+        targets: labels (B), integers from 0 to K − 1, or a row of K numbers for each image (B, K).
+        label_smoothing: λ, the part of each target that is given to all classes alike.
         gradients: "autograd" or "derived".
 
     Raises:
-        ValueError: if shapes do not fit, or a label is outside the classes. On an accelerator,
-            which reports errors late, such a label is left to PyTorch.
-        TypeError: if the labels are not integers.
+        ValueError: if shapes do not fit, λ is not between 0 and 1, or a label is outside the
+            classes. On an accelerator, which reports errors late, such a label is left to PyTorch.
+        TypeError: if labels are not integers, or λ is no number.
     """
-    if logits.ndim != 2 or labels.shape != logits.shape[:1]:
-        raise ValueError(
-            f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)} do not fit: expected "
-            "(B, K) and (B,), one label an image."
-        )
-    if labels.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
-        raise TypeError(f"labels are {labels.dtype}: expected integers from 0 to K − 1.")
-    labels, classes = labels.long(), logits.shape[-1]
-    apply = _derived if available("gradients", gradients) == "derived" else _autograd
+    _check_shapes(logits, targets)
+    check_label_smoothing(label_smoothing)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    targets = targets if targets.is_floating_point() else targets.long()
     try:
-        return apply(logits, labels)
+        if available("gradients", gradients) == "derived":
+            return _derived(logits, targets, label_smoothing)
+        return functional.cross_entropy(
+            logits,
+            targets,
+            # PyTorch would leave out images labelled −100; here no label stands for "none"
+            ignore_index=torch.iinfo(torch.int64).min,
+            label_smoothing=label_smoothing,
+        )
     except (IndexError, RuntimeError) as error:
-        outside = labels[(labels < 0) | (labels >= classes)]
-        if len(outside) == 0:
+        classes = logits.shape[1]
+        outside = targets[(targets < 0) | (targets >= classes)]
+        if targets.is_floating_point() or len(outside) == 0:
             raise
         raise ValueError(
             f"label {outside[0].item()} is outside the model's {classes} classes: expected 0 to "
@@ -88,18 +116,55 @@ class CrossEntropyLoss(nn.Module):
     """`cross_entropy` as a module.
 
     Args:
+        label_smoothing: λ, from 0 to 1.
         gradients: "autograd" or "derived".
 
     Raises:
-        ValueError: if `gradients` is something else.
+        ValueError: if either is something else.
+        TypeError: if λ is no number.
     """
 
-    def __init__(self, gradients: str = "autograd") -> None:
+    def __init__(self, label_smoothing: float = 0.0, gradients: str = "autograd") -> None:
         super().__init__()
+        check_label_smoothing(label_smoothing)
+        self.label_smoothing = label_smoothing
         self.gradients = available("gradients", gradients)
 
     def forward(
-        self, logits: Float[Tensor, "B K"], labels: Integer[Tensor, " B"]
+        self,
+        logits: Float[Tensor, "B K"],
+        targets: Integer[Tensor, " B"] | Float[Tensor, "B K"],
     ) -> Float[Tensor, ""]:
-        """The mean cross-entropy of the labels."""
-        return cross_entropy(logits, labels, self.gradients)
+        """The mean cross-entropy of a batch."""
+        return cross_entropy(logits, targets, self.label_smoothing, self.gradients)
+
+
+def check_label_smoothing(label_smoothing: object) -> None:
+    """Refuse what cannot be a part of the target.
+
+    Args:
+        label_smoothing: λ.
+
+    Raises:
+        ValueError: if it is not between 0 and 1.
+        TypeError: if it is no number.
+    """
+    if not isinstance(label_smoothing, int | float):
+        raise TypeError(f"label_smoothing is {label_smoothing!r}: expected a number from 0 to 1.")
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(
+            f"label_smoothing is {label_smoothing:g}: expected a part of the target, 0 to 1."
+        )
+
+
+def _check_shapes(logits: Tensor, targets: Tensor) -> None:
+    if logits.ndim != 2 or targets.shape not in (logits.shape, logits.shape[:1]):
+        raise ValueError(
+            f"logits {tuple(logits.shape)} and targets {tuple(targets.shape)} do not fit: expected "
+            "(B, K) and one label (B,) or one row (B, K) an image."
+        )
+    labels = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+    if targets.ndim == 1 and targets.dtype not in labels:
+        raise TypeError(f"labels are {targets.dtype}: expected integers from 0 to K − 1.")
+    if targets.ndim == 2 and not targets.is_floating_point():
+        raise TypeError(f"rows of targets are {targets.dtype}: expected floating-point numbers.")

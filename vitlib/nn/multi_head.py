@@ -7,8 +7,9 @@ heads' outputs, side by side again, go through the output projection (Vaswani et
 
     [Q K V] = X W_QKV + b_QKV      O = attention(Q, K, V)      Y = [O_1 … O_H] W_O + b_O
 
-The packed projection's columns are ordered (q k v, head, d), as in timm. The backward pass is the
-three parts' in opposite order. Saved: what the parts save.
+The packed projection's columns are ordered (q k v, head, d), as in timm. Rotary positions, where
+there are any, turn queries and keys before they meet. Dropout acts on the weights and on Y. The
+backward pass is the parts' in opposite order. Saved: what the parts save.
 """
 
 from typing import NamedTuple
@@ -16,21 +17,33 @@ from typing import NamedTuple
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from vitlib.config import available, check_heads
 from vitlib.nn import attention, linear
-from vitlib.nn.attention import attention_backward, attention_forward
+from vitlib.nn.attention import (
+    attention_backward,
+    attention_forward,
+    attention_weights,
+    fused_attention,
+)
 from vitlib.nn.derived import derived
+from vitlib.nn.dropout import Drop, dropout, dropout_backward, dropout_forward
 from vitlib.nn.linear import Linear, Weights, linear_backward, linear_forward
+from vitlib.nn.rotary import rotary, rotary_backward, rotary_forward
+
+Drops = tuple[Drop | None, Drop | None]
+"""Of the attention weights, and of the output."""
+NO_DROPS: Drops = (None, None)
 
 
 class Saved(NamedTuple):
     """What the backward pass of multi-head attention needs."""
 
     qkv: linear.Saved
+    rope: Float[Tensor, "2 N d"] | None
     attention: attention.Saved
     proj: linear.Saved
+    drop: Drop | None
 
 
 def split_heads(
@@ -56,23 +69,36 @@ def merge_heads(o: Float[Tensor, "B H T d"]) -> Float[Tensor, "B T D"]:
 
 
 def multi_head_forward(
-    x: Float[Tensor, "B T D"], qkv: Weights, proj: Weights, heads: int
+    x: Float[Tensor, "B T D"],
+    qkv: Weights,
+    proj: Weights,
+    heads: int,
+    rope: Float[Tensor, "2 N d"] | None = None,
+    drops: Drops = NO_DROPS,
 ) -> tuple[Float[Tensor, "B T D"], Saved]:
     """Project, attend in each head, project back."""
     packed, saved_qkv = linear_forward(x, *qkv)
-    o, saved_attention = attention_forward(*split_heads(packed, heads))
+    q, k, v = split_heads(packed, heads)
+    if rope is not None:
+        (q, _), (k, _) = rotary_forward(q, rope), rotary_forward(k, rope)
+    o, saved_attention = attention_forward(q, k, v, drops[0])
     y, saved_proj = linear_forward(merge_heads(o), *proj)
-    return y, Saved(saved_qkv, saved_attention, saved_proj)
+    y, _ = dropout_forward(y, drops[1])
+    return y, Saved(saved_qkv, rope, saved_attention, saved_proj, drops[1])
 
 
 def multi_head_backward(
     grad_y: Float[Tensor, "B T D"], saved: Saved
 ) -> tuple[Float[Tensor, "B T D"], Weights, Weights]:
     """The gradients of the input and of both projections."""
-    heads = saved.attention.q.shape[1]
+    heads, rope = saved.attention.q.shape[1], saved.rope
+    grad_y = dropout_backward(grad_y, saved.drop)
     grad_merged, grad_weight_o, grad_bias_o = linear_backward(grad_y, saved.proj)
     grad_o = rearrange(grad_merged, "B T (H d) -> B H T d", H=heads)
-    grad_packed = pack_heads(*attention_backward(grad_o, saved.attention))
+    grad_q, grad_k, grad_v = attention_backward(grad_o, saved.attention)
+    if rope is not None:
+        grad_q, grad_k = rotary_backward(grad_q, rope), rotary_backward(grad_k, rope)
+    grad_packed = pack_heads(grad_q, grad_k, grad_v)
     grad_x, grad_weight_qkv, grad_bias_qkv = linear_backward(grad_packed, saved.qkv)
     return grad_x, (grad_weight_qkv, grad_bias_qkv), (grad_weight_o, grad_bias_o)
 
@@ -107,9 +133,28 @@ class MultiHeadAttention(nn.Module):
         """The weights as `multi_head_forward` takes them."""
         return self.qkv.weights(), self.proj.weights()
 
-    def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+    def forward(
+        self,
+        x: Float[Tensor, "B T D"],
+        rope: Float[Tensor, "2 N d"] | None = None,
+        drops: Drops = NO_DROPS,
+    ) -> Float[Tensor, "B T D"]:
         """Let every token attend to all."""
         if self.gradients == "derived":
-            return multi_head(x, *self.weights(), self.heads)
+            return multi_head(x, *self.weights(), self.heads, rope, drops)
+        o = fused_attention(*self._project(x, rope), drops[0])
+        return dropout(self.proj(merge_heads(o)), drops[1], gradients="autograd")
+
+    def attention_map(
+        self, x: Float[Tensor, "B T D"], rope: Float[Tensor, "2 N d"] | None = None
+    ) -> Float[Tensor, "B H T T"]:
+        """The attention weights of each head; every row sums to one."""
+        q, k, _ = self._project(x, rope)
+        return attention_weights(q, k)
+
+    def _project(self, x: Tensor, rope: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of each head, in place."""
         q, k, v = split_heads(self.qkv(x), self.heads)
-        return self.proj(merge_heads(functional.scaled_dot_product_attention(q, k, v)))
+        if rope is not None:
+            q, k = (rotary(part, rope, gradients="autograd") for part in (q, k))
+        return q, k, v

@@ -6,9 +6,11 @@
 is the sum over the batch, and the tokens' gradient passes unchanged. Nothing is saved.
 """
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vitlib.config import ViTConfig
 from vitlib.nn.derived import derived
 
 
@@ -27,3 +29,33 @@ def positions_backward(
 
 
 positions = derived(positions_forward, positions_backward)
+
+
+def sincos1d_table(count: int, dim: int) -> Float[Tensor, "1 T D"]:
+    """Sines and cosines of the place, in turn."""
+    angles = _angles(count, dim // 2)
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[None]
+
+
+def sincos2d_table(grid: tuple[int, int], dim: int) -> Float[Tensor, "1 N D"]:
+    """Sines of row and column, then cosines of row and column."""
+    rows, columns = grid
+    by_row = _angles(rows, dim // 4).repeat_interleave(columns, 0)
+    by_column = _angles(columns, dim // 4).repeat(rows, 1)
+    return torch.cat([by_row.sin(), by_column.sin(), by_row.cos(), by_column.cos()], dim=-1)[None]
+
+
+def _angles(count: int, frequencies: int) -> Tensor:
+    order = torch.arange(frequencies, dtype=torch.float64) / frequencies
+    return torch.arange(count, dtype=torch.float64)[:, None] * 10000.0**-order
+
+
+def position_table(config: ViTConfig) -> Float[Tensor, "1 T D"] | None:
+    """The fixed table of a configuration, if it has one."""
+    if config.position == "sincos1d":
+        return sincos1d_table(config.num_positions, config.dim)
+    if config.position != "sincos2d":
+        return None
+    table = sincos2d_table(config.grid, config.dim)
+    no_place = table.new_zeros(1, config.num_positions - config.num_patches, config.dim)
+    return torch.cat([no_place, table], dim=1)

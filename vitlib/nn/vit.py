@@ -1,8 +1,11 @@
 """The Vision Transformer: patches in, logits out (Dosovitskiy et al. 2021, equations 1 to 4).
 
-    images (B, C, height, width)   X (B, T, D), T = N + 1   logits (B, K)
+    images (B, C, height, width)   X (B, T, D)   logits (B, K)
 
-    X = [c; patches W_E + b_E] + E_pos       L times X = block(X)       logits = head(LN(X)_0)
+    X = tokens(images)       L times X = block(X)       logits = head(LN(X)_0)
+
+The first line is `vitlib.nn.tokens`. With mean pooling the head reads the mean of the patches, and
+the layer norm may come after it; post-norm blocks leave nothing to normalise at the end.
 
 `vit_forward` and `vit_backward` are the whole network on a dictionary of parameters, keyed like the
 state dict; no autograd is needed to train with them:
@@ -23,71 +26,86 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitlib.config import ViTConfig, named_config
-from vitlib.nn import block, embedding, layer_norm, linear
-from vitlib.nn.block import LAYERS, Block, Parameters, block_backward, block_forward
-from vitlib.nn.class_token import class_token, class_token_backward, class_token_forward
-from vitlib.nn.embedding import PatchEmbedding, embedding_backward, embedding_forward
-from vitlib.nn.head import Head, head_backward, head_forward
-from vitlib.nn.layer_norm import LayerNorm, layer_norm_backward, layer_norm_forward
-from vitlib.nn.linear import Weights
-from vitlib.nn.pooling import pool, pool_backward, pool_forward
-from vitlib.nn.positions import positions, positions_backward, positions_forward
+from vitlib.nn import block, readout, tokens
+from vitlib.nn.block import LAYERS, Block, block_backward, block_forward, draw_drops
+from vitlib.nn.dropout import Drop, draw
+from vitlib.nn.head import Head, PreLogits
+from vitlib.nn.initialise import initialise
+from vitlib.nn.layer_norm import LayerNorm
+from vitlib.nn.linear import layer
+from vitlib.nn.pooling import pool
+from vitlib.nn.readout import readout_backward, readout_forward
+from vitlib.nn.rotary import rope_table
+from vitlib.nn.tokens import TokenEmbedding, tokens_backward, tokens_forward
+
+
+class Drops(NamedTuple):
+    """What is dropped in one training step: of the tokens, and in each block."""
+
+    tokens: Drop | None
+    blocks: tuple[block.Drops, ...]
 
 
 class Saved(NamedTuple):
     """What the backward pass of the network needs."""
 
-    embedding: embedding.Saved
+    tokens: tokens.Saved
     blocks: tuple[block.Saved, ...]
-    norm: layer_norm.Saved
-    tokens: int
-    head: linear.Saved
+    readout: readout.Saved
+
+
+def draw_masks(config: ViTConfig, batch: int, device: torch.device) -> Drops:
+    """The masks that `VisionTransformer` draws in a training step, in the same order."""
+    shape = (batch, config.num_tokens, config.dim)
+    rates = [(config.dropout, config.attention_dropout, path) for path in config.drop_path_rates]
+    first = draw(shape, config.dropout, device)
+    heads, mlp_dim = config.heads, config.mlp_dim
+    return Drops(first, tuple(draw_drops(shape, heads, mlp_dim, r, device) for r in rates))
 
 
 def vit_forward(
-    images: Float[Tensor, "B C height width"], parameters: Mapping[str, Tensor], config: ViTConfig
+    images: Float[Tensor, "B C height width"],
+    parameters: Mapping[str, Tensor],
+    config: ViTConfig,
+    drops: Drops | None = None,
 ) -> tuple[Float[Tensor, "B K"], Saved]:
     """The logits of a batch of images.
+
+    Args:
+        images: (B, C, height, width), floating point, normalised as the data says.
+        parameters: keyed like the state dict.
+        config: of the model.
+        drops: what is dropped (`draw_masks`); nothing if it is not given.
 
     Raises:
         ValueError: if the images' shape is not the model's.
         TypeError: if the images are integers.
     """
-    _check_images(images, config)
-    x, saved_embedding = embedding_forward(images, *_layer(parameters, "patch_embed.proj"))
-    x, _ = class_token_forward(x, parameters["cls_token"])
-    x, _ = positions_forward(x, parameters["pos_embed"])
+    first, inner = drops or Drops(None, (block.NO_DROPS,) * config.depth)
+    x, saved_tokens = tokens_forward(images, parameters, config, first)
+    rope = rope_table(config.grid, config.head_dim).to(x) if config.position == "rope2d" else None
     saved_blocks: list[block.Saved] = []
-    for i in range(config.depth):
-        weights = _block(parameters, f"blocks.{i}")
-        x, saved = block_forward(x, weights, config.heads, config.layer_norm_eps)
+    for i, some in enumerate(inner):
+        norm1, qkv, proj, norm2, fc1, fc2 = (layer(parameters, f"blocks.{i}.{x}") for x in LAYERS)
+        x, saved = block_forward(
+            x, (norm1, (qkv, proj), norm2, (fc1, fc2)), config.heads, config.layer_norm_eps,
+            config.norm, config.activation, rope, some,
+        )  # fmt: skip
         saved_blocks.append(saved)
-    x, saved_norm = layer_norm_forward(x, *_layer(parameters, "norm"), config.layer_norm_eps)
-    y, tokens = pool_forward(x)
-    logits, saved_head = head_forward(y, *_layer(parameters, "head"))
-    return logits, Saved(saved_embedding, tuple(saved_blocks), saved_norm, tokens, saved_head)
+    logits, saved_readout = readout_forward(x, parameters, config)
+    return logits, Saved(saved_tokens, tuple(saved_blocks), saved_readout)
 
 
 def vit_backward(
     grad_logits: Float[Tensor, "B K"], saved: Saved
 ) -> tuple[Float[Tensor, "B C height width"], dict[str, Tensor]]:
     """The gradients of the images and of all parameters, keyed like the state dict."""
-    layers: dict[str, Weights] = {}
-    grad_y, grad_weight, grad_bias = head_backward(grad_logits, saved.head)
-    layers["head"] = grad_weight, grad_bias
-    grad_x = pool_backward(grad_y, saved.tokens)
-    grad_x, grad_weight, grad_bias = layer_norm_backward(grad_x, saved.norm)
-    layers["norm"] = grad_weight, grad_bias
+    grad_x, layers = readout_backward(grad_logits, saved.readout)
     for i, saved_block in reversed(list(enumerate(saved.blocks))):
         grad_x, (norm1, attn, norm2, mlp) = block_backward(grad_x, saved_block)
         names = (f"blocks.{i}.{layer}" for layer in LAYERS)
         layers.update(zip(names, (norm1, *attn, norm2, *mlp), strict=True))
-    grad_x, grad_pos_embed = positions_backward(grad_x, None)
-    grad_x, grad_cls_token = class_token_backward(grad_x, None)
-    grad_images, grad_weight, grad_bias = embedding_backward(grad_x, saved.embedding)
-    layers["patch_embed.proj"] = grad_weight, grad_bias
-
-    grads = {"cls_token": grad_cls_token, "pos_embed": grad_pos_embed}
+    grad_images, grads = tokens_backward(grad_x, saved.tokens)
     for name, (weight, bias) in layers.items():
         grads[f"{name}.weight"] = weight
         if bias is not None:
@@ -95,68 +113,34 @@ def vit_backward(
     return grad_images, grads
 
 
-def _layer(parameters: Mapping[str, Tensor], name: str) -> tuple[Tensor, Any]:
-    return parameters[f"{name}.weight"], parameters.get(f"{name}.bias")
-
-
-def _block(parameters: Mapping[str, Tensor], name: str) -> Parameters:
-    norm1, qkv, proj, norm2, fc1, fc2 = (_layer(parameters, f"{name}.{layer}") for layer in LAYERS)
-    return norm1, (qkv, proj), norm2, (fc1, fc2)
-
-
-def _check_images(images: Tensor, config: ViTConfig) -> None:
-    """Refuse images that are not what the model reads."""
-    expected = (config.in_channels, *config.image_shape)
-    if images.ndim != 4 or images.shape[1:] != expected:
-        sizes = ", ".join(map(str, expected))
-        raise ValueError(
-            f"images have shape {tuple(images.shape)}: expected (B, {sizes}). Resize the images, "
-            "or create the model with another image_size or in_channels."
-        )
-    if not images.is_floating_point():
-        raise TypeError(
-            f"images are {images.dtype}: expected floating point. Divide by the largest pixel "
-            "value and normalise as for training."
-        )
-
-
-class VisionTransformer(nn.Module):
+class VisionTransformer(TokenEmbedding):
     """A Vision Transformer.
 
-    Weights start as timm's do: matrices and positions from a normal distribution of standard
-    deviation 0.02, cut off at ±2; the class token likewise with 1e-6; biases zero. The patch
-    embedding keeps the initialisation of a convolution.
+    Weights start as timm's do (`vitlib.nn.initialise`).
 
     Args:
         config: its sizes and options.
     """
 
     def __init__(self, config: ViTConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         dim, eps, gradients = config.dim, config.layer_norm_eps, config.gradients
-        self.patch_embed = PatchEmbedding(config.in_channels, config.patch_size, dim, gradients)
-        self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
-        self.pos_embed = nn.Parameter(torch.empty(1, config.num_tokens, dim))
         self.blocks = nn.Sequential(
             *(
-                Block(dim, config.heads, config.mlp_dim, config.qkv_bias, eps, gradients)
-                for _ in range(config.depth)
+                Block(
+                    dim, config.heads, config.mlp_dim, qkv_bias=config.qkv_bias, eps=eps,
+                    norm=config.norm, activation=config.activation, dropout=config.dropout,
+                    attention_dropout=config.attention_dropout, drop_path=rate, gradients=gradients,
+                )
+                for rate in config.drop_path_rates
             )
-        )
-        self.norm = LayerNorm(dim, eps, gradients)
+        )  # fmt: skip
+        for name in ("norm", "fc_norm"):
+            here = name == config.final_norm
+            self.add_module(name, LayerNorm(dim, eps, gradients) if here else nn.Identity())
+        self.pre_logits = PreLogits(dim, gradients) if config.head == "mlp" else nn.Identity()
         self.head = Head(dim, config.num_classes, gradients=gradients)
-        self._initialise()
-
-    def _initialise(self) -> None:
-        nn.init.trunc_normal_(self.pos_embed, std=0.02)
-        nn.init.trunc_normal_(self.cls_token, std=1e-6)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                weight, *biases = module.parameters()
-                nn.init.trunc_normal_(weight, std=0.02)
-                for bias in biases:
-                    nn.init.zeros_(bias)
+        initialise(self)
 
     def forward(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "B K"]:
         """Logits of a batch of images.
@@ -168,19 +152,20 @@ class VisionTransformer(nn.Module):
             ValueError: if the images' shape is not the model's.
             TypeError: if the images are integers.
         """
-        x = self.tokens(images)
-        pooled = pool(x) if self.config.gradients == "derived" else x[:, 0]
-        return self.head(pooled)
+        prefix, mode = self.config.num_prefix_tokens, self.config.gradients
+        y = pool(self.tokens(images), self.config.pool, prefix, gradients=mode)
+        return self.head(self.pre_logits(self.fc_norm(y)))
 
     def tokens(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "B T D"]:
-        """The tokens after the last layer norm, the class token first; as strict as `forward`."""
-        _check_images(images, self.config)
-        x = self.patch_embed(images)
-        if self.config.gradients == "derived":
-            x = positions(class_token(x, self.cls_token), self.pos_embed)
-        else:
-            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1) + self.pos_embed
-        return self.norm(self.blocks(x))
+        """The tokens after the last layer norm; as strict as `forward`.
+
+        Class token, registers, patches, as far as there are any. Where the norm comes after the
+        pooling, the tokens are those that leave the last block.
+        """
+        x = self.embed(images)
+        for encoder_block in self.blocks:
+            x = encoder_block(x, self.rope)
+        return self.norm(x)
 
 
 def create_model(name: str, **options: Any) -> VisionTransformer:

@@ -11,12 +11,12 @@ The approximation of the same paper replaces Φ by (1 + τ) / 2 with
 
     τ = tanh(a (u + b u³)),  a = √(2/π),  b = 0.044715      τ' = (1 − τ²) a (1 + 3 b u²)
 
-The ReLU is the larger of u and 0; its slope at 0 is taken to be 0. The SwiGLU (Shazeer 2020, equation
-6) has a gate for each value, and halves the width:
+The ReLU is the larger of u and 0; its slope at 0 is taken to be 0. The SwiGLU (Shazeer 2020,
+equation 6) has a gate for each value, and halves the width:
 
-    U (*, 2M) = [G, V]   Y (*, M)      Y = SiLU(G) ⊙ V,   SiLU(g) = g s(g),  s(g) = 1/(1 + exp(−g))
+    U (*, 2M) = [G, V]   Y (*, M)      Y = SiLU(G) ⊙ V,   SiLU(g) = g s(g)
 
-    SiLU'(g) = s(g) (1 + g (1 − s(g)))
+    s(g) = 1 / (1 + exp(−g))      SiLU'(g) = s(g) (1 + g (1 − s(g)))
 
 Saved: the input; what bends it is computed again rather than kept. An activation costs little but
 traffic with memory, so what is fresh is worked on in place.

@@ -3,8 +3,8 @@
     E (B, N, D)   c (1, 1, D)   X (B, N + 1, D)      X = [c; E]
 
 (Dosovitskiy et al. 2021, after Devlin et al. 2019.) The class token stands in front and gathers
-what the patches know. Registers (Darcet et al. 2024) come after the positions are added, between the
-class token, where there is one, and the patches; nothing reads them in the end:
+what the patches know. Registers (Darcet et al. 2024) come after the positions are added, between
+the class token, where there is one, and the patches; nothing reads them in the end:
 
     X (B, T, D)   C_reg (1, R, D)   Y (B, T + R, D)      Y = [c; C_reg; E]
 

@@ -1,16 +1,27 @@
-"""Learned positions: a vector for each place in the sequence, added to the token that stands there.
+"""Positions: to the token that stands at a place, a vector is added that says which place it is.
 
     X (B, T, D)   E_pos (1, T, D)      Y = X + E_pos
 
-(Dosovitskiy et al. 2021, equation 1.) Every image of the batch uses the same table, so its gradient
-is the sum over the batch, and the tokens' gradient passes unchanged. Nothing is saved.
+The table is learned (Dosovitskiy et al. 2021, equation 1) or fixed: sines and cosines of the place
+times a frequency, falling from 1 towards 1/10000. At place t of a sequence, with i < D/2 (Vaswani
+et al. 2017, §3.5),
+
+    E_pos[t, 2i] = sin(t ω_i)   E_pos[t, 2i + 1] = cos(t ω_i)   ω_i = 10000^(−i / (D/2))
+
+and at row r and column c of a grid, with i < D/4, four blocks of D/4 in timm's order,
+
+    [ sin(r ω_i)   sin(c ω_i)   cos(r ω_i)   cos(c ω_i) ]       ω_i = 10000^(−i / (D/4))
+
+Others write the blocks in another order, or divide by D/4 − 1 (`tokens/positions`). Every image of
+the batch uses the same table, so its gradient is the sum over the batch, and the tokens' gradient
+passes unchanged. Nothing is saved.
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitlib.config import ViTConfig
+from vitlib.config import ViTConfig, check_whole
 from vitlib.nn.derived import derived
 
 
@@ -31,27 +42,60 @@ def positions_backward(
 positions = derived(positions_forward, positions_backward)
 
 
+def grid_places(grid: tuple[int, int]) -> Float[Tensor, "N 2"]:
+    """Row and column of each patch, row by row."""
+    rows, columns = (torch.arange(side, dtype=torch.float64) for side in grid)
+    return torch.cartesian_prod(rows, columns)
+
+
+def angles(places: Float[Tensor, "*any"], count: int, base: float) -> Float[Tensor, "*any F"]:
+    """Each place times each of `count` frequencies, which fall from 1 towards 1 / base."""
+    exponents = torch.arange(count, dtype=torch.float64) / count
+    return places[..., None] * base**-exponents
+
+
 def sincos1d_table(count: int, dim: int) -> Float[Tensor, "1 T D"]:
-    """Sines and cosines of the place, in turn."""
-    angles = _angles(count, dim // 2)
-    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[None]
+    """Sines and cosines of the place in a sequence, by turns.
+
+    Args:
+        count: T, the number of places.
+        dim: D.
+
+    Returns:
+        (1, T, D), float64.
+
+    Raises:
+        ValueError: if `dim` is odd.
+    """
+    check_divides(dim, 2, "a sine and a cosine for each frequency")
+    by_place = angles(torch.arange(count, dtype=torch.float64), dim // 2, 10_000)
+    return torch.stack([by_place.sin(), by_place.cos()], dim=-1).flatten(1)[None]
 
 
 def sincos2d_table(grid: tuple[int, int], dim: int) -> Float[Tensor, "1 N D"]:
-    """Sines of row and column, then cosines of row and column."""
-    rows, columns = grid
-    by_row = _angles(rows, dim // 4).repeat_interleave(columns, 0)
-    by_column = _angles(columns, dim // 4).repeat(rows, 1)
-    return torch.cat([by_row.sin(), by_column.sin(), by_row.cos(), by_column.cos()], dim=-1)[None]
+    """Sines of row and column, then cosines of row and column.
 
+    Args:
+        grid: rows and columns of patches.
+        dim: D.
 
-def _angles(count: int, frequencies: int) -> Tensor:
-    order = torch.arange(frequencies, dtype=torch.float64) / frequencies
-    return torch.arange(count, dtype=torch.float64)[:, None] * 10000.0**-order
+    Returns:
+        (1, N, D), float64; the patches row by row.
+
+    Raises:
+        ValueError: if `dim` is not divisible by 4.
+    """
+    check_divides(dim, 4, "a sine and a cosine of row and column for each frequency")
+    by_place = angles(grid_places(grid), dim // 4, 10_000).flatten(1)
+    return torch.cat([by_place.sin(), by_place.cos()], dim=-1)[None]
 
 
 def position_table(config: ViTConfig) -> Float[Tensor, "1 T D"] | None:
-    """The fixed table of a configuration, if it has one."""
+    """The fixed table of a configuration, in float64; None if it has none.
+
+    In "sincos1d" the class token, if there is one, has place 0 and patch n place n + 1. In
+    "sincos2d" it has no place on the grid, and its row is zero.
+    """
     if config.position == "sincos1d":
         return sincos1d_table(config.num_positions, config.dim)
     if config.position != "sincos2d":
@@ -59,3 +103,22 @@ def position_table(config: ViTConfig) -> Float[Tensor, "1 T D"] | None:
     table = sincos2d_table(config.grid, config.dim)
     no_place = table.new_zeros(1, config.num_positions - config.num_patches, config.dim)
     return torch.cat([no_place, table], dim=1)
+
+
+def check_divides(dim: int, divisor: int, parts: str) -> None:
+    """Refuse a width that cannot be divided into what stands in it.
+
+    Args:
+        dim: the width.
+        divisor: what has to divide it.
+        parts: what stands in it, for the error.
+
+    Raises:
+        ValueError: if `divisor` does not divide `dim`, or there is no width.
+        TypeError: if `dim` is not a whole number.
+    """
+    check_whole("dim", dim)
+    if dim % divisor:
+        raise ValueError(
+            f"dim={dim} is not divisible by {divisor}: expected {parts}. Choose another width."
+        )

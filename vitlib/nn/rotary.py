@@ -1,6 +1,17 @@
 """Rotary positions: queries and keys are turned by angles that grow with their row and column.
 
-X Y (B, H, T, d)   cos sin (N, d)      Y = X ⊙ cos + turn(X) ⊙ sin
+    X Y (B, H, T, d)   θ (N, d/2)   for each patch and each pair of neighbours (x, x') in X
+
+    y = x cos θ − x' sin θ      y' = x sin θ + x' cos θ
+
+(Su et al. 2024, §3.2.2; on images Heo et al. 2024, §3.1.) Pair i of the first d/4 is turned by its
+patch's row times ω_i, pair i of the last d/4 by its column times ω_i, with ω_i = 100^(−i / (d/4)).
+Since a query and a key are turned by the same rule, their dot product depends on their places only
+through the difference of rows and the difference of columns. Tokens in front of the patches have no
+place, and are not turned.
+
+Backward: a rotation's transpose is its inverse, so the gradient is turned back, by −θ. Saved: the
+table of cosines and sines, which all layers share.
 """
 
 import torch
@@ -8,38 +19,55 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitlib.nn.derived import derived
+from vitlib.nn.positions import angles, check_divides, grid_places
 
 
 def rope_table(grid: tuple[int, int], head_dim: int) -> Float[Tensor, "2 N d"]:
-    """Cosines and sines of the angles of each patch."""
-    quarter = head_dim // 4
-    frequencies = 100.0 ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
-    rows, columns = (torch.arange(side, dtype=torch.float64) for side in grid)
-    places = torch.cartesian_prod(rows, columns)
-    angles = (places[:, :, None] * frequencies).flatten(1).repeat_interleave(2, -1)
-    return torch.stack([angles.cos(), angles.sin()])
+    """Cosine and sine of each angle, twice each, since a pair has one angle.
 
+    Args:
+        grid: rows and columns of patches.
+        head_dim: d.
 
-def _quarter_turn(x: Tensor) -> Tensor:
-    return torch.stack([-x[..., 1::2], x[..., ::2]], dim=-1).flatten(-2)
+    Returns:
+        (2, N, d), float64; the patches row by row.
+
+    Raises:
+        ValueError: if `head_dim` is not divisible by 4.
+    """
+    check_divides(head_dim, 4, "pairs turned by row and pairs turned by column in each head")
+    by_pair = angles(grid_places(grid), head_dim // 4, 100).flatten(1)
+    by_entry = by_pair.repeat_interleave(2, dim=-1)
+    return torch.stack([by_entry.cos(), by_entry.sin()])
 
 
 def rotary_forward(
     x: Float[Tensor, "B H T d"], table: Float[Tensor, "2 N d"]
 ) -> tuple[Float[Tensor, "B H T d"], Float[Tensor, "2 N d"]]:
-    """Turn the last N tokens."""
+    """Turn the last N tokens.
+
+    Args:
+        x: queries or keys.
+        table: `rope_table` in the precision of x; a constant, it receives no gradient.
+    """
     cos, sin = table
     prefix, patches = x.split([x.shape[2] - len(cos), len(cos)], dim=2)
-    return torch.cat([prefix, patches * cos + _quarter_turn(patches) * sin], dim=2), table
+    turned = patches * cos + _quarter_turn(patches) * sin
+    return torch.cat([prefix, turned], dim=2), table
 
 
 def rotary_backward(
     grad_y: Float[Tensor, "B H T d"], table: Float[Tensor, "2 N d"]
 ) -> Float[Tensor, "B H T d"]:
-    """Turn back."""
+    """The gradient of the queries or keys: turned back."""
     cos, sin = table
     grad_x, _ = rotary_forward(grad_y, torch.stack([cos, -sin]))
     return grad_x
 
 
 rotary = derived(rotary_forward, rotary_backward)
+
+
+def _quarter_turn(x: Float[Tensor, "*any d"]) -> Float[Tensor, "*any d"]:
+    """(x, x') becomes (−x', x)."""
+    return torch.stack([-x[..., 1::2], x[..., ::2]], dim=-1).flatten(-2)

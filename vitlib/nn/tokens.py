@@ -8,7 +8,7 @@ opposite order. Saved: what the parts save.
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -147,7 +147,7 @@ class TokenEmbedding(nn.Module):
             table = rope_table(self.config.grid, self.config.head_dim)
             self.rope = table.to(weight.device, weight.dtype)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
         # what to(), double(), to_empty() and the like come down to
         super()._apply(fn, recurse)
         self._compute_fixed_positions()

@@ -67,8 +67,8 @@ def sincos1d_table(count: int, dim: int) -> Float[Tensor, "1 T D"]:
     Raises:
         ValueError: if `dim` is odd.
     """
-    check_divides(dim, 2, "a sine and a cosine for each frequency")
-    by_place = angles(torch.arange(count, dtype=torch.float64), dim // 2, 10_000)
+    check_divides("dim", dim, 2, "a sine and a cosine for each frequency")
+    by_place = angles(torch.arange(count, dtype=torch.float64), dim // 2, 10_000.0)
     return torch.stack([by_place.sin(), by_place.cos()], dim=-1).flatten(1)[None]
 
 
@@ -85,8 +85,8 @@ def sincos2d_table(grid: tuple[int, int], dim: int) -> Float[Tensor, "1 N D"]:
     Raises:
         ValueError: if `dim` is not divisible by 4.
     """
-    check_divides(dim, 4, "a sine and a cosine of row and column for each frequency")
-    by_place = angles(grid_places(grid), dim // 4, 10_000).flatten(1)
+    check_divides("dim", dim, 4, "a sine and a cosine of row and column for each frequency")
+    by_place = angles(grid_places(grid), dim // 4, 10_000.0).flatten(1)
     return torch.cat([by_place.sin(), by_place.cos()], dim=-1)[None]
 
 
@@ -105,20 +105,21 @@ def position_table(config: ViTConfig) -> Float[Tensor, "1 T D"] | None:
     return torch.cat([no_place, table], dim=1)
 
 
-def check_divides(dim: int, divisor: int, parts: str) -> None:
+def check_divides(name: str, width: int, divisor: int, parts: str) -> None:
     """Refuse a width that cannot be divided into what stands in it.
 
     Args:
-        dim: the width.
+        name: what the width is called, for the error.
+        width: what is to be divided.
         divisor: what has to divide it.
         parts: what stands in it, for the error.
 
     Raises:
-        ValueError: if `divisor` does not divide `dim`, or there is no width.
-        TypeError: if `dim` is not a whole number.
+        ValueError: if `divisor` does not divide `width`, or there is no width.
+        TypeError: if `width` is not a whole number.
     """
-    check_whole("dim", dim)
-    if dim % divisor:
+    check_whole(name, width)
+    if width % divisor:
         raise ValueError(
-            f"dim={dim} is not divisible by {divisor}: expected {parts}. Choose another width."
+            f"{name}={width} is not divisible by {divisor}: expected {parts}. Choose another width."
         )

@@ -10,8 +10,8 @@ When the grid shrinks, the curve is stretched until it reaches over what the pla
 antialiasing keeps the mean. `resize_matrix` holds the weights of one axis. They are those of
 `torch.nn.functional.interpolate(size=…, mode="bicubic", antialias=True)`.
 
-The rows in front of the patches have no place on the grid, and are kept. The map is linear in E_pos:
-backward, the transposed matrices. Saved: R and C.
+The rows in front of the patches have no place on the grid, and are kept. The map is linear in the
+table: backward, the transposed matrices. Saved: R and C.
 """
 
 import torch

@@ -35,8 +35,10 @@ def rope_table(grid: tuple[int, int], head_dim: int) -> Float[Tensor, "2 N d"]:
     Raises:
         ValueError: if `head_dim` is not divisible by 4.
     """
-    check_divides(head_dim, 4, "pairs turned by row and pairs turned by column in each head")
-    by_pair = angles(grid_places(grid), head_dim // 4, 100).flatten(1)
+    check_divides(
+        "head_dim", head_dim, 4, "pairs turned by row and pairs turned by column in each head"
+    )
+    by_pair = angles(grid_places(grid), head_dim // 4, 100.0).flatten(1)
     by_entry = by_pair.repeat_interleave(2, dim=-1)
     return torch.stack([by_entry.cos(), by_entry.sin()])
 

@@ -70,7 +70,8 @@ def test_alone_and_asked_it_helps(says):
             assert command in out
     for command in (["train"], ["train", "digits"], ["eval"], ["predict"], ["info"], ["list"]):
         assert "usage: vitlib" in says(*command, "--help")
-    for option in ("--out", "--epochs", "--batch-size", "--lr", "--seed", "--gradients", "--dim"):
+    for option in ("--out", "--epochs", "--batch-size", "--lr", "--seed", "--gradients", "--dim",
+                   "--label-smoothing"):  # fmt: skip
         assert option in says("train", "digits", "--help")
 
 
@@ -156,6 +157,7 @@ def test_ink_on_paper_is_read_like_light_on_dark(says, weights):
         (["train"], "digits"),
         (["train", "digit"], "digit.*Available subcommands: digits"),
         (["train", "digits", "--epoch", "3"], "--epoch.*meant --epochs"),
+        (["train", "digits", "--label-smoothing", "1.5"], "label_smoothing is 1.5.*0 to 1"),
         (["train", "digits", "--lr", "fast"], "--lr.*'fast'"),
         (["train", "digits", "--epochs", "0"], "^epochs is 0: expected 1 or more"),
         (["train", "digits", "--epochs", "1.5"], "--epochs.*'1.5'"),

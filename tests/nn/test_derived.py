@@ -68,7 +68,7 @@ def assert_same(found, expected, tolerance=1e-10):
 
 
 def train_once(model, images, labels):
-    loss = cross_entropy(model(images), labels, model.config.gradients)
+    loss = cross_entropy(model(images), labels, gradients=model.config.gradients)
     loss.backward()
     return loss.detach()
 
@@ -145,7 +145,7 @@ def test_an_empty_batch_gives_zeros(twins, images):
 def test_functional_call_and_grad(twins, images, labels):
     def loss(parameters, model):
         logits = torch.func.functional_call(model, parameters, (images,))
-        return cross_entropy(logits, labels, model.config.gradients)
+        return cross_entropy(logits, labels, gradients=model.config.gradients)
 
     theirs, ours = (
         torch.func.grad(loss)({name: p.detach() for name, p in model.named_parameters()}, model)
@@ -194,7 +194,7 @@ def test_a_hook_on_a_tensor_changes_what_flows_on(twins, images, labels):
 
 def test_retain_graph_allows_a_second_pass(twins, images, labels):
     _, ours = twins
-    loss = cross_entropy(ours(images), labels, "derived")
+    loss = cross_entropy(ours(images), labels, gradients="derived")
     once = torch.autograd.grad(loss, list(ours.parameters()), retain_graph=True)
     again = torch.autograd.grad(loss, list(ours.parameters()))
     assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
@@ -234,7 +234,7 @@ def test_bfloat16_autocast_is_as_exact_as_autograds(twins, images, labels):
     for model in twins:
         model.float().zero_grad()
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            loss = cross_entropy(model(images.float()), labels, model.config.gradients)
+            loss = cross_entropy(model(images.float()), labels, gradients=model.config.gradients)
         loss.backward()
         found = gradients(model)
         errors.append(sum((found[name] - truth[name]).square().sum() for name in truth))
@@ -270,7 +270,7 @@ def test_a_disabled_grad_scaler_is_harmless(twins, images, labels):
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     optimiser = torch.optim.SGD(ours.parameters(), lr=0.1)
     before = ours.head.weight.detach().clone()
-    scaler.scale(cross_entropy(ours(images), labels, "derived")).backward()
+    scaler.scale(cross_entropy(ours(images), labels, gradients="derived")).backward()
     scaler.step(optimiser)
     scaler.update()
     assert not torch.equal(before, ours.head.weight)
@@ -281,7 +281,7 @@ def test_a_grad_scaler_scales_the_gradients(twins, images, labels):
     for model in twins:
         model.float()
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
-    scaler.scale(cross_entropy(ours(images.float()), labels, "derived")).backward()
+    scaler.scale(cross_entropy(ours(images.float()), labels, gradients="derived")).backward()
     scaler.unscale_(torch.optim.SGD(ours.parameters(), lr=0.1))
     train_once(autograd, images.float(), labels)
     assert_same(gradients(ours), gradients(autograd), tolerance=1e-5)
@@ -293,7 +293,7 @@ def test_compilation_around_it(twins, images, labels, backend):
     autograd, ours = twins
     torch.compiler.reset()
     compiled = torch.compile(ours, backend=backend)
-    cross_entropy(compiled(images), labels, "derived").backward()
+    cross_entropy(compiled(images), labels, gradients="derived").backward()
     train_once(autograd, images, labels)
     assert_same(gradients(ours), gradients(autograd))
 
@@ -448,7 +448,7 @@ def test_second_derivatives_are_refused_under_torch_func():
 
 def test_second_derivatives_of_a_model_are_refused(twins, images, labels):
     _, ours = twins
-    loss = cross_entropy(ours(images), labels, "derived")
+    loss = cross_entropy(ours(images), labels, gradients="derived")
     (gradient,) = torch.autograd.grad(loss, ours.head.weight, create_graph=True)
     with pytest.raises(RuntimeError, match=REFUSAL):
         gradient.square().sum().backward()

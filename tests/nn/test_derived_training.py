@@ -52,7 +52,7 @@ def train(start, batches, gradients, method):
     optimiser = method(model.parameters())
     losses = []
     for images, labels in batches:
-        loss = cross_entropy(model(images), labels, gradients)
+        loss = cross_entropy(model(images), labels, gradients=gradients)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -1,4 +1,5 @@
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -109,8 +110,22 @@ def test_a_loss_that_is_no_number_ends_the_run_without_weights(tmp_path):
 @pytest.mark.parametrize(
     ("field", "value"),
     [("epochs", 0), ("batch_size", -1), ("lr", 0.0), ("lr", float("nan")), ("weight_decay", -1.0),
-     ("warmup", 1.5), ("seed", -1)],
+     ("warmup", 1.5), ("label_smoothing", -0.1), ("label_smoothing", 1.1),
+     ("label_smoothing", float("nan")), ("seed", -1)],
 )  # fmt: skip
 def test_an_absurd_setting_is_named(field, value):
     with pytest.raises(ValueError, match=f"{field} is {value:g}"):
         replace(SHORT, **{field: value})
+
+
+def test_smoothed_labels_are_what_the_model_is_trained_on(tmp_path):
+    """Against a uniform target no model does better than log K, against labels each soon does."""
+    losses = []
+    for part in (0.0, 1.0):
+        recipe = replace(SHORT, epochs=3, batch_size=96, lr=3e-3, label_smoothing=part)
+        run = train(recipe, tmp_path / str(part), progress=False)
+        assert run.record["recipe"]["label_smoothing"] == part
+        last = (tmp_path / str(part) / "log.jsonl").read_text().splitlines()[-1]
+        losses.append(json.loads(last)["loss"])
+    assert losses[0] < math.log(10) - 0.05
+    assert math.log(10) <= losses[1] < math.log(10) + 0.1

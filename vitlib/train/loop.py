@@ -85,7 +85,9 @@ def train(
                 labels = dataset.train_labels[batch]
                 with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
                     logits = model(dataset.normalisation(images))
-                    loss = cross_entropy(logits, labels, recipe.model.gradients)
+                    loss = cross_entropy(
+                        logits, labels, recipe.label_smoothing, recipe.model.gradients
+                    )
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from vitlib.config import ViTConfig
 from vitlib.data.augment import Warp
+from vitlib.nn.loss import check_label_smoothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,7 @@ class Recipe:
         lr: Peak learning rate of AdamW.
         weight_decay: Decay of matrices; biases, norms, class token and positions have none.
         warmup: Part of all steps in which the learning rate rises, from 0 to 1.
+        label_smoothing: Part of each target that is given to all classes alike, from 0 to 1.
         seed: Decides initial weights, order of images and augmentation.
         augment: How each batch is changed before the model sees it.
         model: The network.
@@ -35,6 +37,7 @@ class Recipe:
     lr: float
     weight_decay: float
     warmup: float
+    label_smoothing: float = 0.0
     seed: int
     augment: Warp
     model: ViTConfig
@@ -49,6 +52,7 @@ class Recipe:
             raise ValueError(f"weight_decay is {self.weight_decay:g}: expected 0 or more.")
         if not 0 <= self.warmup <= 1:
             raise ValueError(f"warmup is {self.warmup:g}: expected a part of the run, 0 to 1.")
+        check_label_smoothing(self.label_smoothing)
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed is {self.seed}: expected 0 or more, below 2^63.")
 

@@ -4,7 +4,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from vitlib.nn.attention import attention_backward, attention_forward, attention_weights
+from vitlib.nn.attention import (
+    attention_backward,
+    attention_forward,
+    attention_weights,
+    fused_attention,
+)
+from vitlib.nn.dropout import draw
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -17,6 +23,34 @@ shapes = st.tuples(st.lists(sizes, max_size=2), sizes, sizes).map(lambda s: (*s[
 def test_gradients(assert_gradients, shape):
     q, k, v = (torch.randn(shape) for _ in range(3))
     assert_gradients(attention_forward, attention_backward, q, k, v)
+
+
+@settings(max_examples=20)
+@given(shapes, st.floats(0.1, 0.8))
+def test_gradients_with_dropout(assert_gradients, shape, rate):
+    q, k, v = (torch.randn(shape) for _ in range(3))
+    drop = draw((*shape[:-1], shape[-2]), rate, q.device)
+    assert_gradients(attention_forward, attention_backward, q, k, v, drop)
+
+
+def test_dropout_acts_on_the_weights():
+    q, k, v = (torch.randn(2, 4, 3) for _ in range(3))
+    drop = draw((2, 4, 4), 0.5, q.device)
+    expected = (attention_weights(q, k) * drop.mask * 2) @ v
+    torch.testing.assert_close(attention_forward(q, k, v, drop)[0], expected)
+    torch.testing.assert_close(fused_attention(q, k, v, drop), expected)
+
+
+def test_the_fused_kernel_runs_unless_a_mask_is_given(monkeypatch):
+    q, k, v = (torch.randn(2, 4, 3) for _ in range(3))
+    calls = []
+    kernel = functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        functional, "scaled_dot_product_attention", lambda *x: calls.append(1) or kernel(*x)
+    )
+    torch.testing.assert_close(fused_attention(q, k, v), attention_forward(q, k, v)[0])
+    fused_attention(q, k, v, draw((2, 4, 4), 0.5, q.device))
+    assert len(calls) == 1
 
 
 @given(shapes)

@@ -4,9 +4,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from vitlib.nn.block import LAYERS, Block, block_backward, block_forward
+from vitlib.nn.block import (
+    LAYERS,
+    NO_DROPS,
+    Block,
+    block_backward,
+    block_forward,
+    draw_drops,
+)
+from vitlib.nn.dropout import Drop
 
 pytestmark = pytest.mark.usefixtures("float64")
+
+NORMS = pytest.mark.parametrize("norm", ["pre", "post"])
+RATES = ("dropout", "attention_dropout", "drop_path")
 
 
 def parameters(dim, mlp_dim, bias=True):
@@ -21,11 +32,15 @@ def parameters(dim, mlp_dim, bias=True):
     return norm1, attn, norm2, mlp
 
 
+@NORMS
 @settings(max_examples=5)
-@given(st.integers(1, 2), st.integers(1, 3), st.integers(1, 2), st.booleans())
-def test_gradients(assert_gradients, batch, tokens, heads, bias):
+@given(st.integers(1, 2), st.integers(1, 3), st.integers(1, 2), st.booleans(), st.booleans())
+def test_gradients(assert_gradients, norm, batch, tokens, heads, bias, dropped):
     x, weights = 3 * torch.randn(batch, tokens, 4), parameters(4, 3, bias)
-    assert_gradients(block_forward, block_backward, x, weights, heads, 0.1)
+    rates = (0.3, 0.3, 0.3) if dropped else (0.0, 0.0, 0.0)
+    drops = draw_drops(x.shape, heads, 3, rates, x.device)
+    options = heads, 0.1, norm, "gelu", None, drops
+    assert_gradients(block_forward, block_backward, x, weights, *options)
 
 
 def test_a_block_keeps_what_its_docstring_says():
@@ -39,10 +54,12 @@ def test_a_block_keeps_what_its_docstring_says():
     assert numbers == B * T * (8 * D + 2 * M + H * T + 2)
 
 
-def test_it_is_pytorchs_encoder_layer_with_the_norm_first():
-    own = Block(6, 2, 5, eps=1e-5)
+@NORMS
+@pytest.mark.parametrize("activation", ["gelu", "relu"])
+def test_it_is_pytorchs_encoder_layer(norm, activation):
+    own = Block(6, 2, 5, eps=1e-5, norm=norm, activation=activation)
     theirs = nn.TransformerEncoderLayer(
-        6, 2, 5, dropout=0, activation="gelu", batch_first=True, norm_first=True
+        6, 2, 5, dropout=0, activation=activation, batch_first=True, norm_first=norm == "pre"
     )
     for parameter in own.parameters():
         nn.init.normal_(parameter)
@@ -62,7 +79,7 @@ def test_it_is_pytorchs_encoder_layer_with_the_norm_first():
         for weight, bias, twin in pairs:
             weight.copy_(twin.weight)
             bias.copy_(twin.bias)
-        y, _ = block_forward(x, own.weights(), 2, 1e-5)
+        y, _ = block_forward(x, own.weights(), 2, 1e-5, norm, activation)
     torch.testing.assert_close(own(x), theirs(x))
     torch.testing.assert_close(y, theirs(x))
 
@@ -86,8 +103,89 @@ def test_the_layers_have_the_state_dicts_names_and_order():
         assert block.get_parameter(f"{name}.bias") is bias
 
 
-@pytest.mark.parametrize("bias", [True, False])
-def test_the_module_in_both_modes(assert_modes_agree, bias):
-    assert_modes_agree(
-        lambda gradients: Block(6, 2, 5, bias, 1e-6, gradients), torch.randn(2, 4, 6)
+def test_a_post_norm_block_ends_in_its_norm():
+    block = Block(6, 2, 5, norm="post")
+    y = block(5 + 3 * torch.randn(2, 4, 6))
+    torch.testing.assert_close(y.mean(-1), torch.zeros(2, 4))
+    torch.testing.assert_close(y.var(-1, correction=0), torch.ones(2, 4), rtol=0, atol=1e-4)
+
+
+@NORMS
+def test_a_dropped_branch_leaves_only_the_stream(norm):
+    block, x = Block(6, 2, 5, norm=norm), torch.randn(2, 3, 6)
+    skipped = Drop(torch.tensor([False, True])[:, None, None], 0.5)
+    drops = NO_DROPS._replace(attn_path=skipped, mlp_path=skipped)
+    y, _ = block_forward(x, block.weights(), 2, 1e-6, norm, drops=drops)
+    expected = x[0] if norm == "pre" else block.norm2(block.norm1(x[0]))
+    torch.testing.assert_close(y[0], expected)
+    assert (y[1] - x[1]).abs().max() > 1e-3
+
+
+def test_it_drops_in_training_alone():
+    block = Block(6, 2, 5, dropout=0.2, attention_dropout=0.2, drop_path=0.2)
+    x = torch.randn(4, 3, 6)
+    assert (block(x) - block(x)).abs().max() > 1e-3
+    block.eval()
+    assert torch.equal(block(x), block(x))
+
+
+@pytest.mark.parametrize("rate", ["dropout", "attention_dropout", "drop_path"])
+def test_every_rate_reaches_its_place(rate):
+    x = torch.randn(8, 5, 6)
+    drops = draw_drops(x.shape, 2, 5, tuple(0.5 * (rate == name) for name in RATES), x.device)
+    found = {
+        "attention_dropout": [drops.attn[0]],
+        "dropout": [drops.attn[1], *drops.mlp],
+        "drop_path": [drops.attn_path, drops.mlp_path],
+    }
+    for name, some in found.items():
+        assert all((drop is not None) == (name == rate) for drop in some)
+    shapes = [tuple(drop.mask.shape) for drop in found[rate]]
+    assert (
+        shapes
+        == {
+            "attention_dropout": [(8, 2, 5, 5)],
+            "dropout": [(8, 5, 6), (8, 5, 5), (8, 5, 6)],
+            "drop_path": [(8, 1, 1), (8, 1, 1)],
+        }[rate]
     )
+
+
+@NORMS
+@pytest.mark.parametrize("options", [{}, {"qkv_bias": False}, {"activation": "swiglu"}], ids=str)
+def test_the_module_in_both_modes(assert_modes_agree, norm, options):
+    assert_modes_agree(
+        lambda gradients: Block(6, 2, 5, norm=norm, **options, gradients=gradients),
+        torch.randn(2, 4, 6),
+    )
+
+
+@NORMS
+def test_both_modes_draw_the_same_masks(norm):
+    outputs, x = [], torch.randn(3, 4, 6)
+    for gradients in ("autograd", "derived"):
+        torch.manual_seed(0)
+        rates = dict.fromkeys(RATES, 0.3)
+        block = Block(6, 2, 5, norm=norm, **rates, gradients=gradients)
+        y = block(x)
+        y.backward(torch.ones_like(y) + x)
+        outputs.append([y.detach(), *(p.grad for p in block.parameters())])
+    for one, other in zip(*outputs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"norm": "both"}, ValueError, "norm='both' is not available: choose 'pre' or 'post'"),
+        ({"activation": "selu"}, ValueError, "activation='selu' is not available"),
+        ({"dropout": 1.0}, ValueError, "dropout=1.0: expected a number from 0 to below 1"),
+        ({"attention_dropout": -0.1}, ValueError, "attention_dropout=-0.1: expected"),
+        ({"drop_path": "0.1"}, TypeError, "drop_path='0.1': expected"),
+    ],
+    ids=str,
+)
+def test_an_option_that_cannot_be_is_told(options, error, says):
+    with pytest.raises(error, match=says):
+        Block(6, 2, 5, **options)

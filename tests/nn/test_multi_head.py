@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from vitlib.nn.dropout import draw
 from vitlib.nn.multi_head import (
     MultiHeadAttention,
     merge_heads,
@@ -12,6 +13,7 @@ from vitlib.nn.multi_head import (
     pack_heads,
     split_heads,
 )
+from vitlib.nn.rotary import rope_table
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -19,13 +21,31 @@ sizes = st.integers(1, 2)
 
 
 @settings(max_examples=20)
-@given(sizes, st.integers(1, 3), sizes, sizes, st.booleans())
-def test_gradients(assert_gradients, batch, tokens, heads, width, bias):
+@given(sizes, st.integers(1, 3), sizes, sizes, st.booleans(), st.booleans())
+def test_gradients(assert_gradients, batch, tokens, heads, width, bias, dropped):
     dim = heads * width
     qkv = 0.4 * torch.randn(3 * dim, dim), torch.randn(3 * dim) if bias else None
     proj = torch.randn(dim, dim), torch.randn(dim)
     x = torch.randn(batch, tokens, dim)
-    assert_gradients(multi_head_forward, multi_head_backward, x, qkv, proj, heads)
+    drops = (
+        draw((batch, heads, tokens, tokens), 0.3 * dropped, x.device),
+        draw(x.shape, 0.3 * dropped, x.device),
+    )
+    assert_gradients(multi_head_forward, multi_head_backward, x, qkv, proj, heads, None, drops)
+
+
+@settings(max_examples=5)
+@given(sizes, st.integers(0, 2), sizes)
+def test_gradients_with_rotary_positions(assert_gradients, batch, prefix, heads):
+    dim, table = 4 * heads, rope_table((1, 2), 4)
+    qkv = 0.4 * torch.randn(3 * dim, dim), torch.randn(3 * dim)
+    proj = torch.randn(dim, dim), torch.randn(dim)
+
+    def forward(x, qkv, proj):
+        return multi_head_forward(x, qkv, proj, heads, table)
+
+    x = torch.randn(batch, prefix + 2, dim)
+    assert_gradients(forward, multi_head_backward, x, qkv, proj)
 
 
 def test_it_is_pytorchs_multi_head_attention():
@@ -63,6 +83,25 @@ def test_the_module_in_both_modes(assert_modes_agree, bias):
     assert_modes_agree(
         lambda gradients: MultiHeadAttention(6, 2, bias, gradients), torch.randn(2, 4, 6)
     )
+
+
+@pytest.mark.parametrize("rotary", [False, True])
+def test_the_map_is_what_the_output_was_averaged_with(rotary):
+    rope = rope_table((1, 3), 4) if rotary else None
+    attention, x = MultiHeadAttention(8, 2), torch.randn(3, 4, 8)
+    weights = attention.attention_map(x, rope)
+    assert weights.shape == (3, 2, 4, 4)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(3, 2, 4))
+    _, _, v = split_heads(attention.qkv(x), 2)
+    torch.testing.assert_close(attention.proj(merge_heads(weights @ v)), attention(x, rope))
+
+
+def test_rotary_positions_tell_patches_apart():
+    attention, x = MultiHeadAttention(8, 2), torch.randn(1, 4, 8)
+    order = torch.tensor([0, 2, 1, 3])  # the class token keeps its place
+    table = rope_table((1, 3), 4)
+    torch.testing.assert_close(attention(x[:, order]), attention(x)[:, order])
+    assert (attention(x[:, order], table) - attention(x, table)[:, order]).abs().max() > 1e-4
 
 
 def test_a_width_that_heads_do_not_divide_is_told():

@@ -58,7 +58,7 @@ def gelu_tanh_forward(
     u: Float[Tensor, "*any"],
 ) -> tuple[Float[Tensor, "*any"], Float[Tensor, "*any"]]:
     """The GELU with tanh in place of Φ."""
-    return _tanh(u).add_(1).mul_(0.5).mul_(u), u
+    return 0.5 * u * (1 + _tanh(u)), u
 
 
 def gelu_tanh_backward(
@@ -72,7 +72,7 @@ def gelu_tanh_backward(
 
 
 def _tanh(u: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
-    return u.square().mul_(_B).add_(1).mul_(u).mul_(_A).tanh_()
+    return (_A * u * (1 + _B * u.square())).tanh()
 
 
 def relu_forward(u: Float[Tensor, "*any"]) -> tuple[Float[Tensor, "*any"], Float[Tensor, "*any"]]:
@@ -90,7 +90,7 @@ def swiglu_forward(
 ) -> tuple[Float[Tensor, "*any M"], Float[Tensor, "*any two_M"]]:
     """SiLU of the first half, the gate, times the second half."""
     gate, value = u.chunk(2, dim=-1)
-    return torch.sigmoid(gate).mul_(gate).mul_(value), u
+    return gate * torch.sigmoid(gate) * value, u
 
 
 def swiglu_backward(

@@ -50,14 +50,42 @@ FAULTS = [
     ({"position": "sincos"}, ValueError, "position='sincos' is not available: choose 'learned'"),
     ({"pool": "max"}, ValueError, "pool='max' is not available: choose"),
     ({"norm": "none"}, ValueError, "norm='none' is not available: choose"),
-    ({"norm_after_pool": 1}, ValueError, "norm_after_pool=1 is not available: choose False"),
+    ({"norm_after_pool": 1}, ValueError, "norm_after_pool=1 is not available: choose True or"),
+    ({"norm_after_pool": True}, ValueError, "contradicts pool='cls'.* Choose pool='mean'"),
+    (
+        {"norm_after_pool": True, "pool": "mean", "norm": "post"},
+        ValueError,
+        "contradicts norm='post'.* Choose norm='pre'",
+    ),
     ({"activation": "GELU"}, ValueError, "activation='GELU' is not available: choose"),
     ({"head": ["linear"]}, ValueError, "head=.* is not available: choose"),
-    ({"dropout": 0.5}, ValueError, "dropout=0.5 is not available: choose"),
-    ({"dropout": False}, ValueError, "dropout=False is not available: choose"),
-    ({"attention_dropout": None}, ValueError, "attention_dropout=None is not available: choose"),
-    ({"drop_path": float("nan")}, ValueError, "drop_path=nan is not available: choose"),
-    ({"registers": -1}, ValueError, "registers=-1 is not available: choose"),
+    ({"dropout": 1}, ValueError, "dropout=1: expected a number from 0 to below 1"),
+    ({"dropout": False}, TypeError, "dropout=False: expected a number"),
+    ({"dropout": -0.1}, ValueError, "dropout=-0.1: expected a number"),
+    ({"attention_dropout": None}, TypeError, "attention_dropout=None: expected a number"),
+    ({"attention_dropout": 50}, ValueError, "attention_dropout=50: expected a number"),
+    ({"drop_path": float("nan")}, ValueError, "drop_path=nan: expected a number"),
+    ({"drop_path": "0.1"}, TypeError, "drop_path='0.1': expected a number"),
+    ({"registers": -1}, ValueError, "registers=-1: expected a whole number, from 0"),
+    ({"registers": 0.5}, TypeError, "registers=0.5: expected a whole number"),
+    (
+        {"position": "rope2d", "dim": 198},
+        ValueError,
+        "dim / heads=66 is not divisible by 4: position='rope2d'",
+    ),
+    (
+        {"position": "sincos2d", "dim": 198},
+        ValueError,
+        "dim=198 is not divisible by 4: position='sincos2d'",
+    ),
+    (
+        {"position": "sincos1d", "dim": 189},
+        ValueError,
+        "dim=189 is not divisible by 2: position='sincos1d'",
+    ),
+    ({"dim": 10**12}, ValueError, "dim=1000000000000: expected .* to 1,000,000"),
+    ({"image_size": 10**9, "patch_size": 10**3}, ValueError, "image_size=1000000000: expected"),
+    ({"depth": 1_000_001}, ValueError, "depth=1000001: expected"),
     ({"qkv_bias": 0}, ValueError, "qkv_bias=0 is not available: choose True or False"),
     ({"gradients": "backprop"}, ValueError, "choose 'autograd' or 'derived'"),
     ({"layer_norm_eps": 0}, ValueError, "layer_norm_eps=0: expected a small positive number"),
@@ -83,8 +111,42 @@ def test_sizes():
     assert (config.grid, config.num_patches, config.num_tokens) == ((14, 14), 196, 197)
 
 
-def test_a_size_may_be_as_large_as_one_likes():
-    assert ViTConfig(image_size=10**30, patch_size=10**15).num_patches == 10**30
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"position": "rope2d"},
+        {"position": "sincos2d", "pool": "mean", "norm_after_pool": True},
+        {"position": "none", "norm": "post", "head": "mlp", "registers": 4},
+        {"position": "sincos1d", "activation": "swiglu"},
+        {"activation": "relu", "dropout": 0.1, "attention_dropout": 0.5, "drop_path": 0.99},
+        {"activation": "gelu_tanh", "dropout": 0, "dim": 1_000_000, "heads": 1},
+    ],
+    ids=str,
+)
+def test_values_that_can_be(values):
+    config = ViTConfig(**values)
+    assert {name: getattr(config, name) for name in values} == values
+
+
+def test_tokens_and_positions_are_counted():
+    counts = {
+        (pool, registers): (config.num_prefix_tokens, config.num_positions, config.num_tokens)
+        for pool in ("cls", "mean")
+        for registers in (0, 4)
+        for config in [ViTConfig(pool=pool, registers=registers)]
+    }
+    assert counts == {
+        ("cls", 0): (1, 197, 197),
+        ("cls", 4): (5, 197, 201),
+        ("mean", 0): (0, 196, 196),
+        ("mean", 4): (4, 196, 200),
+    }
+
+
+def test_the_last_norm_is_before_pooling_after_it_or_nowhere():
+    assert ViTConfig().final_norm == "norm"
+    assert ViTConfig(pool="mean", norm_after_pool=True).final_norm == "fc_norm"
+    assert ViTConfig(norm="post").final_norm is None
 
 
 def test_a_configuration_does_not_change():

@@ -1,3 +1,4 @@
+import json
 import re
 import signal
 import subprocess
@@ -12,6 +13,8 @@ from PIL import Image
 
 from vitlib import create_model, data, list_models, load_model, save_weights
 from vitlib.cli import main
+from vitlib.config import named_config
+from vitlib.summary import summary
 from vitlib.train import Digits, train
 
 VITLIB = [sys.executable, "-m", "vitlib"]
@@ -85,23 +88,32 @@ def test_list_names_everything(says):
 
 
 @pytest.mark.parametrize("name", list_models())
-def test_info_counts_what_is_built(says, name):
+def test_info_fits_a_terminal_and_adds_up(says, name):
     out = says("info", name)
+    assert max(map(len, out.splitlines())) <= 80
+    config = named_config(name)
     with torch.device("meta"):
-        model = create_model(name)
-    count = {part: sum(p.numel() for p in child.parameters())
-             for part, child in model.named_children()}  # fmt: skip
-    whole = sum(parameter.numel() for parameter in model.parameters())
-    for part in ("patch_embed", "blocks", "norm", "head"):
-        assert re.search(rf"^ +{part} +{count[part]:,}$", out, re.M)
-    assert re.search(rf"^ +in all +{whole:,}$", out, re.M)
-    assert re.search(rf"^ +dim +{model.config.dim}$", out, re.M)
+        whole = sum(parameter.numel() for parameter in create_model(name).parameters())
+    assert out.startswith(f"{name}\n")
+    assert re.search(rf"^    dim +{config.dim}$", out, re.M)
+    assert f"\n{whole:,} parameters in all." in out
+
+
+def test_info_in_every_format(says):
+    name = "vit_base_patch16_224"
+    summed = summary(named_config(name))
+    assert says("info", name) == f"{name}\n{summed.to_text()}\n"
+    assert says("info", name, "--format", "markdown") == f"# {name}\n\n{summed.to_markdown()}\n"
+    assert says("info", name, "--format", "json") == f"{summed.to_json()}\n"
 
 
 def test_info_of_weights_says_how_good_they_are(says, weights):
-    out = says("info", weights)
-    assert re.search(r"^ +dim +64$", out, re.M)
-    assert re.search(r"^trained on digits: \d\d\.\d\d% of its test images right$", out, re.M)
+    for format in ("text", "markdown"):
+        out = says("info", weights, "--format", format)
+        assert out.startswith(("# " if format == "markdown" else "") + str(weights))
+        assert re.search(r"\bdim\W+64\b", out)
+        assert re.search(r"^Trained on digits: \d\d\.\d\d% of its test images right\.$", out, re.M)
+    assert json.loads(says("info", weights, "--format", "json"))["config"]["dim"] == 64
 
 
 def test_train_then_eval_then_predict(says, capsys):
@@ -174,6 +186,9 @@ def test_ink_on_paper_is_read_like_light_on_dark(says, weights):
         (["info"], "WEIGHTS"),
         (["info", "vit_huge"], "'vit_huge'.*vitlib list"),
         (["info", "a", "b"], "b"),
+        (["info", "."], r"^\.: not a file"),
+        (["info", "x" * 5000], "File name too long"),
+        (["info", "vit_base_patch16_224", "--format", "yaml"], "'yaml'.*text.*markdown.*json"),
         (["predict"], "no image"),
         (["predict", "a.png"], "no weights.*vitlib train digits"),
         (["list", "models"], "models"),

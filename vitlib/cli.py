@@ -14,7 +14,7 @@ from contextlib import redirect_stderr
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import torch
 import tyro
@@ -24,7 +24,7 @@ from tyro.extras import SubcommandApp
 from vitlib import data
 from vitlib.config import list_models, named_config
 from vitlib.data.images import load_image
-from vitlib.nn.vit import VisionTransformer
+from vitlib.summary import summary
 from vitlib.train import RECIPES, WEIGHTS, Recipe, evaluate, train
 from vitlib.weights import load_model, read_record
 
@@ -129,38 +129,38 @@ class Predict:
 
 @dataclass(frozen=True)
 class Info:
-    """Describe a named model or saved weights: configuration and parameters.
+    """Describe a named model or saved weights: configuration, layers, sizes, cost.
 
     Attributes:
         model: A name from `vitlib list`, or a file of weights.
+        format: For reading, for a page, or for a program.
     """
 
     model: Annotated[Positional[str], tyro.conf.arg(metavar="NAME|WEIGHTS")]
+    format: Literal["text", "markdown", "json"] = "text"
 
     def __call__(self) -> None:
         """Print the table."""
+        record: dict[str, Any] = {}
         if self.model in list_models():
-            with torch.device("meta"):  # shapes without memory
-                model = VisionTransformer(named_config(self.model))
-            record: dict[str, Any] = {}
+            config = named_config(self.model)
         elif Path(self.model).exists():
-            model, record = load_model(self.model), read_record(self.model)
+            config, record = load_model(self.model).config, read_record(self.model)
         else:
             raise ValueError(
                 f"{self.model!r} is neither a model nor a file. vitlib list names the models."
             )
-        print(self.model)
-        for name, value in model.config.to_dict().items():
-            print(f"    {name:20} {value}")
-        print("parameters")
-        for part, count in _parameters_by_part(model).items():
-            print(f"    {part:20} {count:>13,}")
+        layers = summary(config)
+        if self.format == "json":
+            print(layers.to_json())
+            return
+        if self.format == "markdown":
+            print(f"# {self.model}\n\n{layers.to_markdown()}")
+        else:
+            print(f"{self.model}\n{layers.to_text()}")
         if record:
-            result = record["result"]
-            print(
-                f"trained on {record['data']['name']}: {result['accuracy']:.2%} of its test images "
-                "right"
-            )
+            name, accuracy = record["data"]["name"], record["result"]["accuracy"]
+            print(f"\nTrained on {name}: {accuracy:.2%} of its test images right.")
 
 
 @dataclass(frozen=True)
@@ -283,12 +283,3 @@ def _data_record(weights: Path) -> dict[str, Any]:
             "wrote."
         )
     return record["data"]
-
-
-def _parameters_by_part(model: VisionTransformer) -> dict[str, int]:
-    """Parameters of the embedding, all blocks, the last norm and the head, and their sum."""
-    counts: dict[str, int] = {}
-    for name, parameter in model.named_parameters():
-        part = name.split(".")[0]
-        counts[part] = counts.get(part, 0) + parameter.numel()
-    return counts | {"in all": sum(counts.values())}

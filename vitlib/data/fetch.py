@@ -18,7 +18,7 @@ def fetch(url: str, sha256: str) -> Path:
         ValueError: What arrived is another file.
         OSError: The cache cannot be written.
     """
-    # Not above: few who import the library download anything.
+    # Not above: few who import the library download anything. Pooch itself brings requests.
     import pooch
     import requests
 
@@ -27,11 +27,23 @@ def fetch(url: str, sha256: str) -> Path:
         return Path(pooch.retrieve(url, f"sha256:{sha256}", url.rpartition("/")[2], cache))
     except requests.RequestException as error:
         raise FileNotFoundError(
-            f"{url} cannot be downloaded ({' '.join(str(error).split())}). Check the network and "
-            "try again."
+            f"{url} cannot be downloaded ({_reason(error)}). Check the network and try again, or "
+            "give the folder where the file is."
         ) from error
     except ValueError as error:
         raise ValueError(
             f"{url} is not the file expected (SHA-256 {sha256}). Try again; if it stays so, "
             "the file there has changed."
         ) from error
+    except OSError as error:
+        raise OSError(
+            f"{cache}: the download cannot be kept there ({_reason(error)}). Free space, or change "
+            "the folder's permissions."
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """What the first of a chain of errors says: the later ones wrap it, ever longer."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return " ".join(str(error).split()).rstrip(".")

@@ -50,10 +50,10 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     if content[: len(header)] != header:
         claimed = struct.unpack_from(f">{len(shape)}I", content.ljust(len(header), b"\0"), 4)
         raise ValueError(
-            f"{path}: claims the shape {claimed}, expected {shape}. Give the right file."
+            f"{path}: holds the shape {claimed}, expected {shape}. Give the right file."
         )
     if len(content) != size:
-        found = "more" if len(content) > size else f"{len(content):,}"
+        found = f"more than {size:,}" if len(content) > size else f"{len(content):,}"
         raise ValueError(
             f"{path}: unpacks to {found} bytes, expected {size:,}. Copy or download it again."
         )

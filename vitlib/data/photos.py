@@ -15,6 +15,8 @@ The name and the addresses given for *flower* do not agree; both are repeated he
 `python -m vitlib.study.photographs` made the files.
 """
 
+from pathlib import Path
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -32,4 +34,11 @@ def photographs() -> dict[str, Float[Tensor, "3 320 480"]]:
         FileNotFoundError: A file is missing from the installation.
         ValueError: A file is damaged.
     """
-    return {name: load_image(shipped(f"{name}.jpg"), channels=3, size=SIZE) for name in NAMES}
+    return {name: _read(shipped(f"{name}.jpg")) for name in NAMES}
+
+
+def _read(path: Path) -> Float[Tensor, "3 320 480"]:
+    try:
+        return load_image(path, channels=3, size=SIZE)
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged, or no image. Install vitlib again.") from error

@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention, softmax
+from torch.nn.functional import linear, scaled_dot_product_attention, softmax
 
 from vitlib.exercises import Answer, exercise, expect
 
@@ -96,3 +96,53 @@ def _(temperature_gradient: Answer) -> None:
         tau.grad,
         "the slope of the loss over the temperature, as autograd has it",
     )
+
+
+@exercise("heads-contributions")
+def _(contributions: Answer) -> None:
+    o, weight = _draw((2, 3, 5, 4), (12, 12))
+    alone = torch.zeros(2, 3, 3, 5, 4, dtype=torch.float64)  # (B, who speaks, H, T, d)
+    alone[:, range(3), range(3)] = o
+    joined = alone.transpose(2, 3).flatten(3)
+    expect(
+        contributions(o, weight),
+        linear(joined, weight),
+        "what each head writes is the output, bias apart, when the others are silent",
+    )
+    expect(
+        contributions(o, weight).sum(1),
+        linear(joined.sum(1), weight),
+        "and together they are the output",
+    )
+
+
+@exercise("heads-repack")
+def _(repack: Answer) -> None:
+    heads, width = 3, 4
+    x, weight, bias = _draw((5, 12), (12, 36), (36,))
+    foreign = (x @ weight + bias).view(5, heads, 3, width).transpose(1, 2).flatten(1)
+    new_weight, new_bias = repack(weight, bias, heads) or (None, None)
+    packed = None if new_weight is None or new_bias is None else x @ new_weight + new_bias
+    expect(packed, foreign, "each head has the queries, keys and values that it had")
+    expect(
+        new_bias, bias.view(heads, 3, width).transpose(0, 1).flatten(), "the bias has moved as well"
+    )
+
+
+@exercise("heads-look-up")
+def _(pointing: Answer) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for count in (5, 16, 50):
+        targets = torch.randint(count, (count,), generator=generator)
+        q, k = pointing(targets) or (None, None)
+        for name, array in {"queries": q, "keys": k}.items():
+            shape = torch.Size((count, 2))
+            if isinstance(array, Tensor) and array.shape != shape:
+                raise AssertionError(f"the {name} have shape {tuple(array.shape)}, not {shape}.")
+        weights = None if q is None or k is None else softmax(q @ k.mT / 2**0.5, dim=-1)
+        expect(
+            None if weights is None else weights[range(count), targets],
+            torch.ones(count, dtype=torch.float64),
+            f"each of {count} tokens puts 99 % on its target",
+            atol=0.01,
+        )

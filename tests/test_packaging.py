@@ -50,8 +50,9 @@ def test_the_environment_file_installs_the_locked_versions_of_the_same_packages(
     assert environment["channels"] == ["conda-forge"]
 
 
-def test_the_library_and_its_command_load_nothing_of_the_book() -> None:
+def test_the_library_and_its_command_load_nothing_of_the_book_or_for_downloads() -> None:
     foreign = {"IPython", "hypothesis", "jupytext", "matplotlib", "nbformat", "sklearn", "sphinx"}
+    foreign |= {"pooch", "requests"}
     code = (
         "import sys, vitlib, vitlib.cli, vitlib.train, vitlib.data\n"
         f"print(*sorted({foreign} & set(sys.modules)))"

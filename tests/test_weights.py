@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import safetensors.numpy
 import safetensors.torch
 import torch
 from torch import nn
+from torch.nn import functional
 
 from vitlib import VisionTransformer, ViTConfig, load_model, load_weights, save_weights
 from vitlib.weights import read_record
@@ -242,3 +244,75 @@ def test_who_reads_the_old_file_reads_it_to_its_end(model, path):
         start = reader.read(100)
         save_weights(VisionTransformer(CONFIG), path, {"run": "second"})
         assert start + reader.read() == before
+
+
+# Other options, other grids, other classes
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"position": "sincos1d", "activation": "swiglu"},
+        {"position": "sincos2d", "pool": "mean", "norm_after_pool": True},
+        {"position": "rope2d", "norm": "post", "registers": 2},
+        {"position": "none", "head": "mlp", "dropout": 0.1, "drop_path": 0.2},
+    ],
+    ids=str,
+)
+def test_every_option_survives_saving(options, path):
+    model = VisionTransformer(replace(CONFIG, **options)).eval()
+    save_weights(model, path)
+    loaded, images = load_model(path), torch.rand(2, 1, 8, 12)
+    assert loaded.config == model.config
+    assert torch.equal(loaded(images), model(images))
+
+
+def interpolated(table, old, new):
+    """PyTorch's own resizing of a table with a class token in front."""
+    grid = table[:, 1:].transpose(1, 2).unflatten(2, old)
+    grid = functional.interpolate(grid, size=new, mode="bicubic", antialias=True)
+    return torch.cat([table[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
+
+
+@pytest.mark.parametrize("size", [(16, 24), (4, 8), (8, 20)], ids=str)
+def test_positions_from_another_grid_are_resized(model, path, size):
+    save_weights(model, path)
+    other = VisionTransformer(replace(CONFIG, image_size=size, pool="cls"))
+    report = load_weights(other, path)
+    assert report.resized == ("pos_embed",)
+    expected = interpolated(model.pos_embed.detach(), CONFIG.grid, other.config.grid)
+    torch.testing.assert_close(other.pos_embed.detach(), expected)
+    assert torch.equal(other.head.weight, model.head.weight)
+    assert load_weights(VisionTransformer(CONFIG), path).resized == ()
+
+
+def test_a_transposed_grid_of_as_many_places_is_another_grid(model, path):
+    save_weights(model, path)
+    turned = VisionTransformer(replace(CONFIG, image_size=(12, 8)))
+    assert load_weights(turned, path).resized == ("pos_embed",)
+    assert not torch.equal(turned.pos_embed, model.pos_embed)
+
+
+def test_the_grid_of_a_state_dict_is_square_or_an_error(model):
+    square = VisionTransformer(replace(CONFIG, image_size=16))
+    large = VisionTransformer(replace(CONFIG, image_size=24))
+    assert load_weights(large, square.state_dict()).resized == ("pos_embed",)
+    expected = interpolated(square.pos_embed.detach(), (4, 4), (6, 6))
+    torch.testing.assert_close(large.pos_embed.detach(), expected)
+    before = {name: tensor.clone() for name, tensor in large.state_dict().items()}
+    with pytest.raises(ValueError, match=r"pos_embed is \(1, 7, 8\) where the model has \(1, 37"):
+        load_weights(large, model.state_dict())  # 2 × 3 patches
+    assert all(torch.equal(before[name], tensor) for name, tensor in large.state_dict().items())
+
+
+def test_a_new_head_keeps_its_weights(model, path):
+    save_weights(model, path)
+    other = VisionTransformer(replace(CONFIG, num_classes=3))
+    head = other.head.weight.clone()
+    with pytest.raises(ValueError, match="set new_head=True if only the classes differ"):
+        load_weights(other, path)
+    report = load_weights(other, path, new_head=True)
+    assert report.dropped == ("head.bias", "head.weight")
+    assert not any(name.startswith("head.") for name in report.loaded)
+    assert torch.equal(other.head.weight, head)
+    assert torch.equal(other.blocks[1].mlp.fc2.weight, model.blocks[1].mlp.fc2.weight)

@@ -14,6 +14,7 @@ __all__ = [
     "ViTConfig",
     "available",
     "check_heads",
+    "check_position_width",
     "check_rate",
     "check_whole",
     "list_models",
@@ -35,6 +36,11 @@ _SIZES = ("image_size", "patch_size")
 _COUNTS = ("in_channels", "num_classes", "dim", "depth", "heads", "mlp_dim")
 _LARGEST = 1_000_000  # of any size: beyond it something else was meant
 _RATES = ("dropout", "attention_dropout", "drop_path")
+_POSITION_WIDTHS = {
+    "sincos1d": ("dim", 2, "a sine and a cosine for each frequency"),
+    "sincos2d": ("dim", 4, "a sine and a cosine of row and column for each frequency"),
+    "rope2d": ("dim / heads", 4, "pairs turned by row and pairs turned by column"),
+}
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "position": get_args(Position),
     "pool": get_args(Pool),
@@ -145,6 +151,26 @@ def check_heads(dim: int, heads: int) -> None:
         )
 
 
+def check_position_width(position: str, width: int) -> None:
+    """Refuse a width that a scheme of positions cannot divide among its sines and cosines.
+
+    Args:
+        position: the scheme; those that have no sines take any width.
+        width: D of an added table, d of rotary positions.
+
+    Raises:
+        ValueError: if the width is not divisible as the scheme needs it.
+        TypeError: if it is not a whole number.
+    """
+    name, divisor, parts = _POSITION_WIDTHS.get(position, ("dim", 1, ""))
+    check_whole(name, width)
+    if width % divisor:
+        raise ValueError(
+            f"{name}={width} is not divisible by {divisor}: position={position!r} divides it into "
+            f"{parts}. Choose another dim, number of heads or position."
+        )
+
+
 def _near(name: object, known: Iterable[str]) -> str:
     near = get_close_matches(str(name), known, n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""
@@ -163,17 +189,17 @@ class ViTConfig:
         depth: L, the number of encoder blocks.
         heads: H.
         mlp_dim: M, the width of the MLP's hidden layer.
-        position: how tokens know their place: "learned" (a table), "sincos1d" and "sincos2d" (fixed
-            tables; D even, D divisible by 4), "rope2d" (queries and keys of patches are rotated; d
-            divisible by 4) or "none".
+        position: how tokens know their place: "learned" (a table), "sincos1d" (a fixed table; D
+            even), "sincos2d" (the same by row and column; D divisible by 4), "rope2d" (queries and
+            keys of patches are rotated; d divisible by 4) or "none".
         pool: what the head reads: "cls", the class token, or "mean", the mean of the patch tokens;
             then there is no class token.
         norm_after_pool: with mean pooling, the last layer norm comes after the pooling (timm's
-            `fc_norm`), not before.
+            fc_norm), not before.
         norm: where a block normalises: "pre", what attention and MLP read, or "post", the sums that
             they are added to; then no layer norm follows the last block.
-        activation: of the MLP: "gelu" (exact), "gelu_tanh" (its approximation), "relu" or "swiglu"
-            (a gate and a value of width M each).
+        activation: of the MLP: "gelu" (exact), "gelu_tanh" (its approximation), "relu" or
+            "swiglu", with a gate and a value of width M each.
         head: "linear", D → K, or "mlp", D → D, tanh, D → K.
         dropout: rate for the embedded tokens, the attention's projection and the MLP's two layers.
         attention_dropout: rate for the attention weights.
@@ -229,7 +255,9 @@ class ViTConfig:
                 "choose a patch size that fills the image exactly."
             )
         check_heads(self.dim, self.heads)
-        self._check_positions()
+        check_position_width(
+            self.position, self.head_dim if self.position == "rope2d" else self.dim
+        )
         if self.norm_after_pool and self.pool == "cls":
             raise ValueError(
                 "norm_after_pool=True contradicts pool='cls': only a mean can be normalised after "
@@ -239,19 +267,6 @@ class ViTConfig:
             raise ValueError(
                 "norm_after_pool=True contradicts norm='post': post-norm blocks end in their norm "
                 "and there is no further one. Choose norm='pre', or leave norm_after_pool out."
-            )
-
-    def _check_positions(self) -> None:
-        """Refuse a width that the positions cannot divide among their sines and cosines."""
-        what, width, divisor, parts = {
-            "sincos1d": ("dim", self.dim, 2, "a sine and a cosine"),
-            "sincos2d": ("dim", self.dim, 4, "sines and cosines of row and column"),
-            "rope2d": ("dim / heads", self.head_dim, 4, "pairs turned by row and by column"),
-        }.get(self.position, ("dim", self.dim, 1, ""))
-        if width % divisor:
-            raise ValueError(
-                f"{what}={width} is not divisible by {divisor}: position={self.position!r} divides "
-                f"it into {parts}. Choose another dim, heads or position."
             )
 
     @property

@@ -5,6 +5,7 @@ strings, holds `config` and `record` as JSON. Reading such a file runs no code, 
 """
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from vitlib.config import ViTConfig
+from vitlib.nn.resize import resize_forward
 from vitlib.nn.vit import VisionTransformer
 
 # What compiling, data parallelism, sharding and checkpointing put into the names of parameters.
@@ -31,10 +33,14 @@ class WeightsReport:
     Attributes:
         source: The file, or "state dict".
         loaded: The names of the parameters that were set, in the model's order.
+        resized: Of these, the ones that came from another grid of patches.
+        dropped: What the source had and was not used, by rule.
     """
 
     source: str
     loaded: tuple[str, ...]
+    resized: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
 
 
 def save_weights(
@@ -79,13 +85,7 @@ def load_model(path: str | PathLike[str]) -> VisionTransformer:
             f"{path}: weights without a vitlib configuration. Make the model yourself and give it "
             "these weights with load_weights(model, path)."
         )
-    try:
-        config = ViTConfig.from_dict(json.loads(metadata["config"]))
-    except (TypeError, ValueError, AttributeError) as error:
-        raise ValueError(
-            f"{path}: its configuration is not one of this version of vitlib ({error}). Load it "
-            "with the version that wrote it."
-        ) from error
+    config = _config(metadata["config"], path)
     with torch.random.fork_rng(devices=[]):  # initial values are drawn only to be replaced
         model = VisionTransformer(config)
     _set_weights(model, tensors, str(path))
@@ -93,13 +93,21 @@ def load_model(path: str | PathLike[str]) -> VisionTransformer:
 
 
 def load_weights(
-    model: nn.Module, source: str | PathLike[str] | Mapping[str, Tensor]
+    model: nn.Module,
+    source: str | PathLike[str] | Mapping[str, Tensor],
+    *,
+    new_head: bool = False,
 ) -> WeightsReport:
     """Give a model other weights: all of them, or none.
+
+    A table of positions that was learned on another grid of patches is read off on the model's
+    (`vitlib.nn.resize`). The other grid stands in a file that `save_weights` wrote; that of a state
+    dict is taken to be square.
 
     Args:
         model: A `VisionTransformer`, compiled or wrapped or as it is.
         source: A safetensors file, or a state dict. Names are timm's, which are ours.
+        new_head: Leave the model's head as it is, for classes other than the source's.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -107,10 +115,12 @@ def load_weights(
         ValueError: The file is damaged; or a weight is missing, left over, of the wrong shape, not
             of floating point or not finite. The model stays as it was.
     """
+    model = _unwrap(model)
     if isinstance(source, Mapping):
-        return _set_weights(_unwrap(model), source, "state dict")
-    tensors, _ = _read(Path(source))
-    return _set_weights(_unwrap(model), tensors, str(source))
+        return _set_weights(model, source, "state dict", new_head=new_head)
+    tensors, metadata = _read(Path(source))
+    grid = _config(metadata["config"], source).grid if "config" in metadata else None
+    return _set_weights(model, tensors, str(source), grid, new_head=new_head)
 
 
 def read_record(path: str | PathLike[str]) -> dict[str, Any]:
@@ -125,10 +135,21 @@ def read_record(path: str | PathLike[str]) -> dict[str, Any]:
 
 
 def _set_weights(
-    model: VisionTransformer, tensors: Mapping[str, Tensor], source: str
+    model: VisionTransformer,
+    tensors: Mapping[str, Tensor],
+    source: str,
+    grid: tuple[int, int] | None = None,
+    *,
+    new_head: bool = False,
 ) -> WeightsReport:
     given = {_plain(name): tensor for name, tensor in tensors.items()}
     own = model.state_dict()
+    dropped: tuple[str, ...] = ()
+    if new_head:
+        dropped = tuple(sorted(name for name in given if name.startswith("head.")))
+        given = {name: tensor for name, tensor in given.items() if name not in dropped}
+        own = {name: tensor for name, tensor in own.items() if not name.startswith("head.")}
+    given, resized = _on_the_models_grid(given, own, model.config, grid)
     faults = [
         _count("missing", own.keys() - given.keys()),
         _count("left over", given.keys() - own.keys()),
@@ -147,17 +168,52 @@ def _set_weights(
         raise ValueError(
             f"{source}: the weights do not fit the model: {'; '.join(faults[:3])}"
             f"{' …' if len(faults) > 3 else ''}. Expected the {len(own)} tensors of its state "
-            "dict; make the model with the configuration that the weights were trained with."
+            "dict; make the model with the configuration that the weights were trained with, or "
+            "set new_head=True if only the classes differ."
         )
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(given[name])
-    return WeightsReport(source, tuple(own))
+    return WeightsReport(source, tuple(own), resized, dropped)
+
+
+def _on_the_models_grid(
+    given: Mapping[str, Tensor],
+    own: Mapping[str, Tensor],
+    config: ViTConfig,
+    grid: tuple[int, int] | None,
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The weights with their positions on the model's grid, and the names of what changed.
+
+    Nothing changes where the grids agree, or where the table cannot be one of positions; what is
+    then wrong with it, the comparison of shapes will say.
+    """
+    name, prefix = "pos_embed", config.num_positions - config.num_patches
+    table = given.get(name)
+    if table is None or name not in own or table.ndim != 3 or not table.is_floating_point():
+        return dict(given), ()
+    side = math.isqrt(max(table.shape[1] - prefix, 0))
+    rows, columns = grid or (side, side)
+    if table.shape[1] != prefix + rows * columns or (rows, columns) in ((0, 0), config.grid):
+        return dict(given), ()
+    resized, _ = resize_forward(table.to(own[name].dtype), (rows, columns), config.grid)
+    return {**given, name: resized}, (name,)
 
 
 def _count(what: str, names: set[str]) -> str:
     first = ", ".join(sorted(names)[:3])
     return f"{len(names)} {what} ({first}{' …' if len(names) > 3 else ''})" if names else ""
+
+
+def _config(text: str, path: str | PathLike[str]) -> ViTConfig:
+    """The configuration in a file's metadata."""
+    try:
+        return ViTConfig.from_dict(json.loads(text))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"{path}: its configuration is not one of this version of vitlib ({error}). Load it "
+            "with the version that wrote it."
+        ) from error
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -96,6 +96,6 @@ def test_as_a_node_of_the_graph():
 
 
 def test_a_width_that_does_not_divide_is_told():
-    with pytest.raises(ValueError, match="head_dim=6 is not divisible by 4") as refusal:
+    with pytest.raises(ValueError, match="dim / heads=6 is not divisible by 4") as refusal:
         rope_table((2, 2), 6)
     assert "\n" not in str(refusal.value)

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitlib.config import ViTConfig, check_whole
+from vitlib.config import ViTConfig, check_position_width
 from vitlib.nn.derived import derived
 
 
@@ -67,7 +67,7 @@ def sincos1d_table(count: int, dim: int) -> Float[Tensor, "1 T D"]:
     Raises:
         ValueError: if `dim` is odd.
     """
-    check_divides("dim", dim, 2, "a sine and a cosine for each frequency")
+    check_position_width("sincos1d", dim)
     by_place = angles(torch.arange(count, dtype=torch.float64), dim // 2, 10_000.0)
     return torch.stack([by_place.sin(), by_place.cos()], dim=-1).flatten(1)[None]
 
@@ -85,7 +85,7 @@ def sincos2d_table(grid: tuple[int, int], dim: int) -> Float[Tensor, "1 N D"]:
     Raises:
         ValueError: if `dim` is not divisible by 4.
     """
-    check_divides("dim", dim, 4, "a sine and a cosine of row and column for each frequency")
+    check_position_width("sincos2d", dim)
     by_place = angles(grid_places(grid), dim // 4, 10_000.0).flatten(1)
     return torch.cat([by_place.sin(), by_place.cos()], dim=-1)[None]
 
@@ -103,23 +103,3 @@ def position_table(config: ViTConfig) -> Float[Tensor, "1 T D"] | None:
     table = sincos2d_table(config.grid, config.dim)
     no_place = table.new_zeros(1, config.num_positions - config.num_patches, config.dim)
     return torch.cat([no_place, table], dim=1)
-
-
-def check_divides(name: str, width: int, divisor: int, parts: str) -> None:
-    """Refuse a width that cannot be divided into what stands in it.
-
-    Args:
-        name: what the width is called, for the error.
-        width: what is to be divided.
-        divisor: what has to divide it.
-        parts: what stands in it, for the error.
-
-    Raises:
-        ValueError: if `divisor` does not divide `width`, or there is no width.
-        TypeError: if `width` is not a whole number.
-    """
-    check_whole(name, width)
-    if width % divisor:
-        raise ValueError(
-            f"{name}={width} is not divisible by {divisor}: expected {parts}. Choose another width."
-        )

@@ -18,8 +18,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vitlib.config import check_position_width
 from vitlib.nn.derived import derived
-from vitlib.nn.positions import angles, check_divides, grid_places
+from vitlib.nn.positions import angles, grid_places
 
 
 def rope_table(grid: tuple[int, int], head_dim: int) -> Float[Tensor, "2 N d"]:
@@ -35,9 +36,7 @@ def rope_table(grid: tuple[int, int], head_dim: int) -> Float[Tensor, "2 N d"]:
     Raises:
         ValueError: if `head_dim` is not divisible by 4.
     """
-    check_divides(
-        "head_dim", head_dim, 4, "pairs turned by row and pairs turned by column in each head"
-    )
+    check_position_width("rope2d", head_dim)
     by_pair = angles(grid_places(grid), head_dim // 4, 100.0).flatten(1)
     by_entry = by_pair.repeat_interleave(2, dim=-1)
     return torch.stack([by_entry.cos(), by_entry.sin()])

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vitlib import create_model, data, list_models, load_model, save_weights
+from vitlib import ViTConfig, create_model, data, list_models, load_model, save_weights
 from vitlib.cli import main
 from vitlib.config import named_config
 from vitlib.summary import summary
@@ -76,6 +77,37 @@ def test_alone_and_asked_it_helps(says):
     for option in ("--out", "--epochs", "--batch-size", "--lr", "--seed", "--gradients", "--dim",
                    "--label-smoothing"):  # fmt: skip
         assert option in says("train", "digits", "--help")
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(ViTConfig)])
+def test_every_option_of_a_model_is_one_of_train(says, name):
+    option = "--no-qkv-bias" if name == "qkv_bias" else f"--{name.replace('_', '-')}"
+    assert re.search(rf"{option}\b", says("train", "digits", "--help"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"position": "sincos1d", "activation": "swiglu", "registers": 2, "dropout": 0.1},
+        {"position": "rope2d", "pool": "mean", "norm_after_pool": True, "drop_path": 0.1},
+        {"norm": "post", "head": "mlp", "attention_dropout": 0.1, "gradients": "derived"},
+        {"position": "sincos2d", "activation": "relu", "qkv_bias": False, "pool": "mean"},
+        {"position": "none", "activation": "gelu_tanh", "layer_norm_eps": 1e-5},
+    ],
+    ids=str,
+)
+def test_every_option_trains_and_its_weights_come_back(says, options):
+    words = ["train", "digits", "--epochs", "1", "--depth", "1", "--out", "run"]
+    for name, value in options.items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        else:
+            words += [f"--{option}", value]
+    said = says(*words)
+    config = load_model("run/weights.safetensors").config
+    assert {name: getattr(config, name) for name in options} == options
+    assert said.split()[0] == says("eval", "run/weights.safetensors").split()[1]
 
 
 def test_the_version_is_the_packages(says):
@@ -176,6 +208,25 @@ def test_ink_on_paper_is_read_like_light_on_dark(says, weights):
         (["train", "digits", "--epochs"], "--epochs"),
         (["train", "digits", "--gradients", "mine"], "'mine'.*autograd.*derived"),
         (["train", "digits", "--dim", "63"], "dim=63"),
+        (["train", "digits", "--dim", "-64"], "dim=-64: expected a whole number, from 1"),
+        (["train", "digits", "--dim", "10000000000"], "dim=10000000000.* to 1,000,000"),
+        (["train", "digits", "--dim", "1000000", "--heads", "1"], "memory.*smaller sizes"),
+        (["train", "digits", "--position", "sincos"], "'sincos'.*sincos1d.*sincos2d"),
+        (["train", "digits", "--position", "sincos1d", "--dim", "9", "--heads", "1"], "by 2"),
+        (["train", "digits", "--position", "sincos2d", "--dim", "66", "--heads", "1"], "by 4"),
+        (["train", "digits", "--position", "rope2d", "--heads", "32"], "dim / heads=2 .*by 4"),
+        (["train", "digits", "--norm-after-pool"], "norm_after_pool=True contradicts pool='cls'"),
+        (
+            ["train", "digits", "--norm-after-pool", "--pool", "mean", "--norm", "post"],
+            "norm_after_pool=True contradicts norm='post'",
+        ),
+        (["train", "digits", "--dropout", "1"], "dropout=1.*0 to below 1"),
+        (["train", "digits", "--attention-dropout", "-1"], "attention_dropout=-1.*0 to below 1"),
+        (["train", "digits", "--drop-path", "2"], "drop_path=2.*0 to below 1"),
+        (["train", "digits", "--registers", "-1"], "registers=-1: expected a whole number, from 0"),
+        (["train", "digits", "--layer-norm-eps", "0"], "layer_norm_eps=0"),
+        (["train", "digits", "--activation", "swish"], "'swish'.*gelu_tanh.*swiglu"),
+        (["train", "digits", "--head", "none"], "'none'.*linear.*mlp"),
         (["train", "digits", "--patch-size", "3"], "patch_size=3"),
         (["train", "digits", "--image-size", "16"], r"\(1, 8, 8\)"),
         (["train", "digits", "--rotate", "-1"], "rotate is -1"),

@@ -205,6 +205,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(f"{where}{error.strerror or error}")
     except ValueError as error:
         return _complain(str(error))
+    except RuntimeError as error:
+        if "allocate" not in str(error):
+            raise
+        return _complain(
+            "the machine has not the memory for this. Choose smaller sizes of the model, such as "
+            "dim, mlp_dim or depth, or a smaller batch_size."
+        )
     return 0
 
 

@@ -97,7 +97,7 @@ def check_whole(
         raise ValueError(f"{name}={value}: expected {kind}, from {least:,} to {most:,}.")
 
 
-def check_rate(name: str, rate: float) -> None:
+def check_rate(name: str, rate: object) -> None:
     """Refuse a rate of dropout that is no part of a whole, or drops everything.
 
     Raises:

@@ -57,16 +57,16 @@ def readout_backward(
 ) -> tuple[Float[Tensor, "B T D"], dict[str, linear.Weights]]:
     """The gradients of the tokens, and of weight and bias of each layer."""
     layers: dict[str, linear.Weights] = {}
-    grad_y, *grads = head_backward(grad_logits, saved.head)
-    layers["head"] = grads[0], grads[1]
+    grad_y, weight, bias = head_backward(grad_logits, saved.head)
+    layers["head"] = weight, bias
     if saved.pre_logits is not None:
-        grad_y, *grads = pre_logits_backward(grad_y, saved.pre_logits)
-        layers["pre_logits.fc"] = grads[0], grads[1]
+        grad_y, weight, bias = pre_logits_backward(grad_y, saved.pre_logits)
+        layers["pre_logits.fc"] = weight, bias
     if saved.fc_norm is not None:
-        grad_y, *grads = layer_norm_backward(grad_y, saved.fc_norm)
-        layers["fc_norm"] = grads[0], grads[1]
+        grad_y, weight, bias = layer_norm_backward(grad_y, saved.fc_norm)
+        layers["fc_norm"] = weight, bias
     grad_x = pool_backward(grad_y, saved.pool)
     if saved.norm is not None:
-        grad_x, *grads = layer_norm_backward(grad_x, saved.norm)
-        layers["norm"] = grads[0], grads[1]
+        grad_x, weight, bias = layer_norm_backward(grad_x, saved.norm)
+        layers["norm"] = weight, bias
     return grad_x, layers

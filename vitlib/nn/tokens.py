@@ -104,6 +104,9 @@ class TokenEmbedding(nn.Module):
         config: of the model.
     """
 
+    pos_embed: Tensor | None
+    rope: Tensor | None
+
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.config = config

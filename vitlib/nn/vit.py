@@ -135,9 +135,9 @@ class VisionTransformer(TokenEmbedding):
                 for rate in config.drop_path_rates
             )
         )  # fmt: skip
-        for name in ("norm", "fc_norm"):
-            here = name == config.final_norm
-            self.add_module(name, LayerNorm(dim, eps, gradients) if here else nn.Identity())
+        last = LayerNorm(dim, eps, gradients)
+        self.norm = last if config.final_norm == "norm" else nn.Identity()
+        self.fc_norm = last if config.final_norm == "fc_norm" else nn.Identity()
         self.pre_logits = PreLogits(dim, gradients) if config.head == "mlp" else nn.Identity()
         self.head = Head(dim, config.num_classes, gradients=gradients)
         initialise(self)

@@ -81,3 +81,11 @@ def test_a_photograph_that_is_missing_or_none_is_named(folder, name):
         assert "damaged, or no image" in complaint(path, data.photographs)
     path.unlink()
     assert "missing" in complaint(path, data.photographs, FileNotFoundError)
+
+
+def test_every_shipped_work_of_others_has_its_licence_beside_it():
+    notes = shipped.shipped("LICENSES.txt").read_text()
+    works = [path.name for path in shipped.FOLDER.iterdir() if path.suffix in (".npz", ".jpg")]
+    assert len(works) == 4
+    for work in works:
+        assert f"\n\n{work}\n\n" in notes

@@ -89,3 +89,14 @@ def test_a_polygon_may_stand_anywhere(x, side):
     inner, outer = polygon(middle, corner, square).tolist()
     assert inner == pytest.approx(-side / 2, rel=1e-5)
     assert outer == pytest.approx(5, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", OUTLINES)
+def test_each_stands_upright(name):
+    x, y = grid(FINE)
+    distance = OUTLINES[name](x, y)
+    torch.testing.assert_close(distance, OUTLINES[name](-x, y), atol=1e-12, rtol=0)
+    reaches_up = y[distance < 0].min().item()
+    assert reaches_up == pytest.approx(
+        {"square": -(0.5**0.5), "cross": -math.sqrt(1 - ARM**2)}.get(name, -1), abs=0.03
+    )

@@ -46,7 +46,7 @@ class Shapes:
 
     Attributes:
         images: (n, 3, height, width), RGB in [0, 1].
-        labels: (n,), positions in `CLASSES`; any six from a multiple of six on are all different.
+        labels: (n,), positions in `CLASSES`; six images after six, each class comes once.
         masks: (n, height, width), the part of each pixel that the shape covers, in [0, 1].
         centres: (n, 2), row and column of the centre, in pixels. It is covered, unless in a ring.
         radii: (n,), of the smallest circle about the centre that holds the shape, in pixels.

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 EXECUTED = ROOT / "_build" / "jupyter_execute" / "book"
 CHAPTERS = sorted(
     path
-    for part in ("start", "tokens", "attention", "encoder")
+    for part in ("start", "tokens", "attention", "encoder", "learning")
     for path in (ROOT / "book" / part).glob("*.md")
 )
 

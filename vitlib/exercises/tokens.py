@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import unfold
+from torch.nn.functional import conv2d, unfold
 
 from vitlib.exercises import Answer, exercise, expect
 
@@ -11,6 +11,11 @@ def _numbered(*shape: int) -> Tensor:
     """Every entry another number: two entries that change places are noticed."""
     size = torch.Size(shape)
     return torch.arange(size.numel(), dtype=torch.float64).reshape(size)
+
+
+def _draw(*shape: int) -> Tensor:
+    """The same numbers whenever a tensor of this shape is asked for."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
 @exercise("patches-overlap")
@@ -60,4 +65,54 @@ def _(unpatchify_by_hand: Answer) -> None:
         patches = unfold(images, patch_size, stride=patch_size).mT
         expect(
             unpatchify_by_hand(patches, patch_size, (height, width)), images, f"{what} comes back"
+        )
+
+
+@exercise("embedding-normalisation")
+def _(fold: Answer) -> None:
+    for channels, patch_size in [(1, 4), (3, 2)]:
+        kernel, raw = _draw(5, channels, patch_size, patch_size), _draw(2, channels, 8, 12)
+        bias, mean, std = _draw(5), _draw(channels), 0.5 + _draw(channels).abs()
+        normalised = (raw - mean[:, None, None]) / std[:, None, None]
+        new_kernel, new_bias = fold(kernel, bias, mean, std) or (None, None)
+        where = f"{channels} channel{'s' * (channels > 1)}, P = {patch_size}"
+        expect(new_kernel, kernel / std[:, None, None], f"the kernel, {where}")
+        assert isinstance(new_kernel, Tensor)
+        assert isinstance(new_bias, Tensor), "returns no bias yet."
+        expect(
+            conv2d(raw, new_kernel, new_bias, stride=patch_size),
+            conv2d(normalised, kernel, bias, stride=patch_size),
+            f"raw images are embedded as the normalised ones were, {where}",
+        )
+
+
+@exercise("embedding-grey")
+def _(grey_kernel: Answer) -> None:
+    grey = _draw(2, 1, 8, 12)
+    for dim, channels in [(5, 3), (7, 4)]:
+        kernel = _draw(dim, channels, 4, 4)
+        copied = grey.expand(-1, channels, -1, -1)
+        found = grey_kernel(kernel)
+        expect(found, kernel.sum(1, keepdim=True), f"a kernel for one channel, made of {channels}")
+        assert isinstance(found, Tensor)
+        expect(
+            conv2d(grey, found, stride=4),
+            conv2d(copied, kernel, stride=4),
+            f"the embeddings of grey images as of {channels} copies",
+        )
+
+
+@exercise("embedding-invisible")
+def _(invisible: Answer) -> None:
+    for dim, channels, patch_size in [(4, 1, 4), (26, 3, 3)]:
+        kernel = _draw(dim, channels, patch_size, patch_size)
+        ink = invisible(kernel)
+        where = f"D = {dim}, {channels * patch_size**2} numbers a patch"
+        assert isinstance(ink, Tensor), "returns no picture yet."
+        expect(ink.square().sum().sqrt(), 1.0, f"a picture of length 1, {where}")
+        patch = _draw(channels, patch_size, patch_size)
+        expect(
+            conv2d((patch + ink)[None], kernel),
+            conv2d(patch[None], kernel),
+            f"a patch has the same embedding with the picture added, {where}",
         )

@@ -2,12 +2,10 @@
 
 Each was written on a form, scanned to 32 × 32 black and white pixels, and reduced by counting the
 inked pixels in blocks of 4 × 4; a pixel is therefore a whole number from 0 (paper) to 16 (ink), and
-the strokes are bright on a dark ground. They are the test part of
-
-    E. Alpaydin and C. Kaynak (1998). *Optical Recognition of Handwritten Digits*.
-    UCI Machine Learning Repository, https://doi.org/10.24432/C50P49, licence CC BY 4.0,
-
-in the order of scikit-learn's `load_digits`, values unchanged.
+the strokes are bright on a dark ground. They are the test part of E. Alpaydin and C. Kaynak (1998),
+*Optical Recognition of Handwritten Digits*, UCI Machine Learning Repository,
+https://doi.org/10.24432/C50P49, licence CC BY 4.0, in the order of scikit-learn's `load_digits`,
+values unchanged.
 
 The split is `vitlib.data.dataset.every_fifth`: 1,442 digits to train on, 355 to test on. The 13
 people who wrote them are not told apart in the file, so each may have written in both parts:

@@ -1,7 +1,7 @@
 """Fashion-MNIST: 70,000 grey pictures of clothes, shoes and bags, 28 × 28 pixels, in ten classes.
 
-    H. Xiao, K. Rasul and R. Vollgraf (2017). *Fashion-MNIST: a Novel Image Dataset for Benchmarking
-    Machine Learning Algorithms*. arXiv:1708.07747, licence MIT, copyright 2017 Zalando SE.
+H. Xiao, K. Rasul and R. Vollgraf (2017), *Fashion-MNIST: a Novel Image Dataset for Benchmarking
+Machine Learning Algorithms*, arXiv:1708.07747; licence MIT, copyright 2017 Zalando SE.
 
 The files are not shipped: `vitlib.data.fashion_mnist_small` is a part that is. They are taken from
 a folder that you name, or from Debian's package `dataset-fashion-mnist`, or from the authors'

@@ -90,7 +90,7 @@ TEST_LABELS = File(
 def load(folder: str | PathLike[str] | None = None) -> Dataset:
     """The whole of Fashion-MNIST, as (n, 1, 28, 28) images in [0, 1] with labels 0 to 9.
 
-    Takes about a second, and 220 MB of memory for as long as it is kept.
+    Takes a second at most, and 220 MB of memory for as long as it is kept.
 
     Args:
         folder: Where the four files are, named and gzipped as published. They are looked for

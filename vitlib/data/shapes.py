@@ -4,8 +4,8 @@ Six classes, each turned, placed, sized and coloured at random. Lengths are draw
 image's shorter side, so that the same seed gives the same pictures at another size.
 
 *Edges.* A pixel whose centre has the signed distance f to the outline (`vitlib.data.outlines`, here
-in pixels) takes the part clamp(½ − f, 0, 1) of the shape's colour: what a straight edge would cover
-of it.
+in pixels) takes the part clamp(½ − f, 0, 1) of the shape's colour: exactly what an upright or level
+edge covers of it, nearly what others do.
 
 *Ground.* A dull colour, darkened at each point by a weighted mean of plane waves of random
 direction, wavelength and phase: stripes where one wave prevails, blotches where none does.
@@ -33,9 +33,9 @@ from vitlib.data.outlines import OUTLINES
 
 CLASSES = tuple(OUTLINES)
 SMALLEST = 16  # pixels: below, a star is no star
-RADIUS = (0.22, 0.42)
+RADIUS = (0.22, 0.42)  # as parts of the shorter side
 MARGIN = 1 / 32  # between shape and border, at least: half a pixel of the smallest image
-CYCLES = (1.5, 6.0)
+CYCLES = (1.5, 6.0)  # of a wave, on the length of the shorter side
 WAVES = 4
 _BLOCK = 2**20  # pixels worked on at a time
 
@@ -87,7 +87,7 @@ def draw(count: int, *, size: Size = 32, seed: int = 0) -> Shapes:
         )
 
     # Row i of each array is image i's, and rows are drawn in order: more rows change none of them.
-    order, scenes, waves = np.random.default_rng(seed).spawn(3)
+    order, scenes, grounds = np.random.default_rng(seed).spawn(3)
     labels = _shuffled_classes(order, count)
     row, column, radius, turn, contrast, *colour = _uniform(scenes, count, 11).unbind(1)
     radii = short * _between(*RADIUS, radius)
@@ -101,7 +101,7 @@ def draw(count: int, *, size: Size = 32, seed: int = 0) -> Shapes:
     hue, saturation, value = colour[3:]
     dull = _rgb(hue, _between(0, 0.25, saturation), _between(0.4, 0.85, value))
     contrast = _between(0.3, 0.7, contrast)
-    waves = _uniform(waves, count, WAVES, 4)
+    waves = _uniform(grounds, count, WAVES, 4)
 
     images, masks = torch.empty(count, 3, height, width), torch.empty(count, height, width)
     for part in torch.arange(count).split(max(1, _BLOCK // (height * width))):

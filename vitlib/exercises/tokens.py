@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, unfold
+from torch.nn.functional import conv2d, interpolate, unfold
 
 from vitlib.exercises import Answer, exercise, expect
 
@@ -115,4 +115,51 @@ def _(invisible: Answer) -> None:
             conv2d((patch + ink)[None], kernel),
             conv2d(patch[None], kernel),
             f"a patch has the same embedding with the picture added, {where}",
+        )
+
+
+@exercise("positions-linear-resize")
+def _(linear_matrix: Answer) -> None:
+    for old, new in [(4, 4), (3, 7), (14, 24)]:
+        sheet = _draw(1, 1, old)
+        found = linear_matrix(old, new)
+        assert isinstance(found, Tensor), "returns no matrix yet."
+        expect(found.sum(-1), torch.ones_like(found[:, 0]), f"rows sum to 1, {old} places to {new}")
+        expect(
+            (sheet @ found.mT)[0, 0],
+            interpolate(sheet, size=new, mode="linear")[0, 0],
+            f"torch.nn.functional.interpolate, {old} places to {new}",
+        )
+
+
+@exercise("positions-rotary-sequence")
+def _(rotary_halves: Answer) -> None:
+    for count, dim in [(1, 2), (5, 6), (9, 16)]:
+        x = _draw(2, count, dim)
+        pairs = torch.complex(*x.chunk(2, dim=-1))
+        frequencies = torch.logspace(0, -4, dim // 2 + 1, dtype=torch.float64)[:-1]
+        steps = torch.polar(torch.ones_like(frequencies), frequencies)
+        turned = torch.stack([pairs[:, t] * steps**t for t in range(count)], dim=1)
+        expect(
+            rotary_halves(x),
+            torch.cat([turned.real, turned.imag], dim=-1),
+            f"products of complex numbers, T = {count} and d = {dim}",
+        )
+
+
+@exercise("positions-foreign-table")
+def _(foreign_table: Answer) -> None:
+    for rows, columns, dim in [(2, 2, 8), (3, 5, 16)]:
+        frequencies = torch.logspace(0, -4, dim // 4, dtype=torch.float64)
+        places = [(r, s) for r in range(rows) for s in range(columns)]
+        expected = [
+            torch.cat(
+                [wave(frequencies * place) for place in (s, r) for wave in (torch.sin, torch.cos)]
+            )
+            for r, s in places
+        ]
+        expect(
+            foreign_table(rows, columns, dim),
+            torch.stack(expected)[None],
+            f"the foreign table of {rows} × {columns} places and D = {dim}",
         )

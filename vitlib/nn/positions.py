@@ -8,9 +8,9 @@ et al. 2017, §3.5),
 
     E_pos[t, 2i] = sin(t ω_i)   E_pos[t, 2i + 1] = cos(t ω_i)   ω_i = 10000^(−i / (D/2))
 
-and at row r and column c of a grid, with i < D/4, four blocks of D/4 in timm's order,
+and at row r and column s of a grid, with i < D/4, four blocks of D/4 in timm's order,
 
-    [ sin(r ω_i)   sin(c ω_i)   cos(r ω_i)   cos(c ω_i) ]       ω_i = 10000^(−i / (D/4))
+    [ sin(r ω_i)   sin(s ω_i)   cos(r ω_i)   cos(s ω_i) ]       ω_i = 10000^(−i / (D/4))
 
 Others write the blocks in another order, or divide by D/4 − 1 (`tokens/positions`). Every image of
 the batch uses the same table, so its gradient is the sum over the batch, and the tokens' gradient

@@ -1,8 +1,8 @@
 """Resizing positions: a table learned on one grid of patches is read off on another.
 
-    E_pos (1, T, D)   R (rows', rows)   C (columns', columns)
+    E_pos (1, T, D)   F_rows (rows', rows)   F_columns (columns', columns)
 
-    E'_pos[r', c'] = Σ_r Σ_c R[r', r] C[c', c] E_pos[r, c]
+    E'_pos[r', s'] = Σ_r Σ_s F_rows[r', r] F_columns[s', s] E_pos[r, s]
 
 Each grid covers the same image, so place i' of n' lies at (i' + ½) n / n' of n, and its vector is a
 weighted mean of its neighbours', weighted by a cubic curve of their distance (Keys 1981, a = −½).
@@ -11,7 +11,7 @@ antialiasing keeps the mean. `resize_matrix` holds the weights of one axis. They
 `torch.nn.functional.interpolate(size=…, mode="bicubic", antialias=True)`.
 
 The rows in front of the patches have no place on the grid, and are kept. The map is linear in the
-table: backward, the transposed matrices. Saved: R and C.
+table: backward, the transposed matrices. Saved: both.
 """
 
 import torch

@@ -1,10 +1,15 @@
 """Exercises of part III, The encoder."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.nn.functional import layer_norm, rms_norm
+from torch.nn.functional import gelu, layer_norm, linear, relu, rms_norm, silu
+from torch.overrides import TorchFunctionMode
 
 from vitlib.exercises import Answer, exercise, expect
+from vitlib.nn.activations import swiglu_forward
 
 
 def _draw(*shapes: tuple[int, ...]) -> list[Tensor]:
@@ -53,3 +58,91 @@ def _(merge: Answer) -> None:
         whole = torch.var_mean(x.double(), dim=-1, correction=0, keepdim=True)
         expect(mean, whole[1], f"{what}: the mean", atol=atol)
         expect(variance, whole[0], f"{what}: the variance", atol=atol)
+
+
+@exercise("block-contributions")
+def _(contributions: Answer) -> None:
+    x, *weights = _draw((2, 5, 4), (4, 4), (4, 4), (4, 4))
+    branches = [lambda x, w=w: (x @ w).tanh() for w in weights]
+    stream = [x]
+    for branch in branches:
+        stream.append(stream[-1] + branch(stream[-1]))
+    parts = contributions(x, branches)
+    after = torch.stack(stream)
+    expect(parts, after.diff(dim=0, prepend=torch.zeros_like(after[:1])), "each part is its own")
+    expect(parts.sum(0), stream[-1], "together they are the output")
+    expect(contributions(x, []), x[None], "without branches there is the input alone")
+
+
+@exercise("block-drop-path")
+def _(drop_path: Answer) -> None:
+    branch, flat = _draw((3, 5, 3), (3, 3))
+    keep = torch.tensor([True, False, True])
+    factors = torch.tensor([4 / 3, 0, 4 / 3], dtype=torch.float64)
+    expect(drop_path(branch, 0.25, keep), branch * factors[:, None, None], "images, not features")
+    expect(drop_path(flat, 0.25, keep), flat * factors[:, None], "a branch of two axes")
+    masks = torch.tensor([[i != j for j in range(3)] for i in range(3)])
+    mean = torch.stack([drop_path(branch, 1 / 3, mask) for mask in masks]).mean(0)
+    expect(mean, branch, "on average nothing changes")
+
+
+@exercise("mlp-edge")
+def _(edge_weights: Answer) -> None:
+    (x,) = _draw((50, 2))
+    weights = edge_weights()
+    shapes = ((2, 4), (4,), (4, 2), (2,))
+    if weights is not None and tuple(tuple(array.shape) for array in weights) != shapes:
+        raise AssertionError(f"returns other shapes than {', '.join(map(str, shapes))}.")
+    y = None
+    if weights is not None:
+        w_1, b_1, w_2, b_2 = weights
+        y = relu(x @ w_1 + b_1) @ w_2 + b_2
+    expect(
+        y,
+        torch.stack([(x[:, 0] - x[:, 1]).abs(), x.amax(-1)], dim=-1),
+        "the difference and the larger of the two, for 50 random tokens",
+    )
+
+
+@exercise("mlp-bands")
+def _(mlp_in_bands: Answer) -> None:
+    x, w_1, b_1, w_2, b_2 = _draw((2, 5, 6), (6, 24), (24,), (24, 6), (6,))
+    truth = linear(gelu(linear(x, w_1.mT, b_1)), w_2.mT, b_2)
+    for bands in (1, 4, 24):
+        expect(mlp_in_bands(x, w_1, b_1, w_2, b_2, bands), truth, f"the same in {bands} bands")
+    with _Widest(x) as widest:
+        mlp_in_bands(x, w_1, b_1, w_2, b_2, 3)
+    expect(float(max(widest.found)), 8.0, "in 3 bands, at most 8 of 24 hidden units at once")
+
+
+class _Widest(TorchFunctionMode):
+    """Records how many numbers each token has in every array that is computed meanwhile."""
+
+    def __init__(self, x: Tensor) -> None:
+        super().__init__()
+        self.tokens = x[..., 0].numel()
+        self.found = [0]
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and result.ndim and result[..., 0].numel() == self.tokens:
+            self.found.append(result.shape[-1])
+        return result
+
+
+@exercise("mlp-gate-first")
+def _(gates_first: Answer) -> None:
+    x, weight, bias = _draw((5, 4), (12, 4), (12,))
+    value, gate = linear(x, weight, bias).chunk(2, dim=-1)
+    new_weight, new_bias = gates_first(weight, bias) or (None, None)
+    for array, name, shape in ((new_weight, "weight", (12, 4)), (new_bias, "bias", (12,))):
+        if array is not None and array.shape != torch.Size(shape):
+            raise AssertionError(f"the {name} has shape {tuple(array.shape)}, not {shape}.")
+    hidden = None if new_weight is None else swiglu_forward(linear(x, new_weight, new_bias))[0]
+    expect(hidden, silu(gate) * value, "the library's SwiGLU then bends the gates")

@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, interpolate, unfold
+from torch.nn.functional import conv2d, interpolate, scaled_dot_product_attention, unfold
 
 from vitlib.exercises import Answer, exercise, expect
 
@@ -163,3 +163,53 @@ def _(foreign_table: Answer) -> None:
             torch.stack(expected)[None],
             f"the foreign table of {rows} × {columns} places and D = {dim}",
         )
+
+
+@exercise("class-token-fold")
+def _(fold_class_token: Answer) -> None:
+    cls_token, pos_embed = _draw(1, 1, 6), _draw(1, 5, 6)
+    patches = _draw(2, 4, 6)
+    kept = pos_embed.clone()
+    new_token, new_positions = fold_class_token(cls_token, pos_embed) or (None, None)
+    expect(new_token, torch.zeros(1, 1, 6, dtype=torch.float64), "the class token is zero")
+    assert isinstance(new_token, Tensor)
+    assert isinstance(new_positions, Tensor), "returns no positions yet."
+    expect(
+        torch.cat([new_token.expand(2, -1, -1), patches], dim=1) + new_positions,
+        torch.cat([cls_token.expand(2, -1, -1), patches], dim=1) + kept,
+        "the same tokens as before, class token and patches",
+    )
+    expect(pos_embed, kept, "the positions that were given are left as they were")
+
+
+@exercise("class-token-query")
+def _(pool_by_query: Answer) -> None:
+    x, q = _draw(2, 7, 4), _draw(4)
+    expect(
+        pool_by_query(x, q),
+        scaled_dot_product_attention(q.expand(2, 1, -1), x, x)[:, 0],
+        "ordinary attention with a single query",
+    )
+    expect(pool_by_query(x, torch.zeros_like(q)), x.mean(1), "with a query of zeros, the mean")
+    expect(
+        pool_by_query(x, 1e6 * q),
+        x[torch.arange(2), (x @ q).argmax(1)],
+        "with a very long query, the token that fits best",
+    )
+
+
+@exercise("class-token-backward")
+def _(tokens_backward: Answer) -> None:
+    for images, registers, patches in [(3, 0, 4), (2, 3, 5)]:
+        c, reg, e = _draw(1, 1, 6), _draw(1, registers, 6), _draw(images, patches, 6)
+        variables = [t.requires_grad_() for t in (c, reg, e)]
+        shared = [t.expand(images, -1, -1) for t in (c, reg)]
+        tokens = torch.cat([*shared, e], dim=1)
+        grad_x = _draw(*tokens.shape)
+        truth = torch.autograd.grad(tokens, variables, grad_x)
+        found = tokens_backward(grad_x, registers) or (None, None, None)
+        where = f"{images} images, {registers} registers, {patches} patches"
+        for what, grad, right in zip(
+            ("class token", "registers", "patches"), found, truth, strict=True
+        ):
+            expect(grad, right, f"the gradient of the {what}: {where}")

@@ -8,8 +8,10 @@ from torch import Tensor
 from torch.nn.functional import gelu, layer_norm, linear, relu, rms_norm, silu
 from torch.overrides import TorchFunctionMode
 
+from vitlib.config import ViTConfig, named_config
 from vitlib.exercises import Answer, exercise, expect
 from vitlib.nn.activations import swiglu_forward
+from vitlib.summary import summary
 
 
 def _draw(*shapes: tuple[int, ...]) -> list[Tensor]:
@@ -109,7 +111,9 @@ def _(mlp_in_bands: Answer) -> None:
     x, w_1, b_1, w_2, b_2 = _draw((2, 5, 6), (6, 24), (24,), (24, 6), (6,))
     truth = linear(gelu(linear(x, w_1.mT, b_1)), w_2.mT, b_2)
     for bands in (1, 4, 24):
-        expect(mlp_in_bands(x, w_1, b_1, w_2, b_2, bands), truth, f"the same in {bands} bands")
+        expect(
+            mlp_in_bands(x, w_1, b_1, w_2, b_2, bands), truth, f"the same output, cut into {bands}"
+        )
     with _Widest(x) as widest:
         mlp_in_bands(x, w_1, b_1, w_2, b_2, 3)
     expect(float(max(widest.found)), 8.0, "in 3 bands, at most 8 of 24 hidden units at once")
@@ -146,3 +150,38 @@ def _(gates_first: Answer) -> None:
             raise AssertionError(f"the {name} has shape {tuple(array.shape)}, not {shape}.")
     hidden = None if new_weight is None else swiglu_forward(linear(x, new_weight, new_bias))[0]
     expect(hidden, silu(gate) * value, "the library's SwiGLU then bends the gates")
+
+
+@exercise("vit-parameters")
+def _(parameters: Answer) -> None:
+    sizes: dict[str, Any] = {"dim": 24, "depth": 3, "heads": 4, "mlp_dim": 50, "num_classes": 7}
+    for config, what in [
+        (named_config("vit_base_patch16_224"), "ViT-B/16"),
+        (ViTConfig(image_size=(24, 40), patch_size=(4, 8), **sizes), "a rectangular image"),
+        (ViTConfig(image_size=32, patch_size=8, qkv_bias=False, **sizes), "no bias of q, k and v"),
+    ]:
+        expect(parameters(config), summary(config).parameters, what)
+
+
+@exercise("vit-crossing")
+def _(overtaking_side: Answer) -> None:
+    for dim, mlp_dim, patch_size, what in [
+        (768, 3072, 16, "ViT-B/16"),
+        (192, 768, 16, "ViT-Ti/16"),
+        (32, 36, 7, "2 D + M is a square, and the class token tips the balance"),
+    ]:
+        expect(overtaking_side(dim, mlp_dim, patch_size), _side(dim, mlp_dim, patch_size), what)
+
+
+def _side(dim: int, mlp_dim: int, patch_size: int) -> int:
+    """The same by trying one side after the other."""
+    side = patch_size
+    while True:
+        config = ViTConfig(
+            image_size=side, patch_size=patch_size, dim=dim, mlp_dim=mlp_dim, depth=1, heads=1
+        )
+        layers = [x for x in summary(config).layers if x.name.startswith("blocks.")]
+        quadratic = sum(x.multiply_adds for x in layers if x.name.endswith(".attn"))
+        if 2 * quadratic > sum(x.multiply_adds for x in layers):
+            return side
+        side += patch_size

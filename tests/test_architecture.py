@@ -30,7 +30,7 @@ ARROWS = {
     "__init__": NETWORK | {"weights"},
     # the book's own
     "example": LIBRARY,
-    "exercises": LIBRARY | {"example"},
+    "exercises": LIBRARY | {"example", "summary"},
     "plot": set(),
     "source": set(),
     "proof": set(),

@@ -46,7 +46,7 @@ class Layer:
     """One layer, or a whole of several.
 
     Attributes:
-        name: Path of the module or parameter in the model; `pool`, which is neither.
+        name: Path of the module or parameter in the model; `pool` and `dropout` are neither.
         input: Shape of what goes in, for one image.
         output: Shape of what comes out.
         weights: Learned numbers, biases apart.

@@ -118,7 +118,7 @@ def _(contributions: Answer) -> None:
 
 @exercise("heads-repack")
 def _(repack: Answer) -> None:
-    heads, width = 3, 4
+    heads, width = 2, 6  # not three heads: the way back would then be the way
     x, weight, bias = _draw((5, 12), (12, 36), (36,))
     foreign = (x @ weight + bias).view(5, heads, 3, width).transpose(1, 2).flatten(1)
     new_weight, new_bias = repack(weight, bias, heads) or (None, None)

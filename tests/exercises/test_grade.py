@@ -49,6 +49,14 @@ def test_what_was_right_before_the_first_mistake_is_said() -> None:
     )
 
 
+def test_a_plain_number_keeps_its_digits() -> None:
+    @exercise("third")
+    def _(answer) -> None:
+        expect(answer(), torch.tensor(1 / 3, dtype=torch.float64), "a third")
+
+    assert grade("third", lambda: 1 / 3).passed
+
+
 def test_an_unknown_exercise_is_an_error_that_names_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"no exercise is called 'duoble'\. Did you mean 'double'"):
         grade("duoble", abs)

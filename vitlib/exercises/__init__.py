@@ -63,12 +63,12 @@ def expect(actual: object, expected: Tensor | float, what: str, *, atol: float =
     Raises:
         AssertionError: saying what is not yet right.
     """
-    reference = torch.as_tensor(expected)
+    reference = _tensor(expected)
     if actual is None:
         raise AssertionError(f"returns nothing yet. Wanted: {what}.")
     if not isinstance(actual, Tensor | int | float):
         raise AssertionError(f"returns a {type(actual).__name__}, not a tensor. Wanted: {what}.")
-    result = torch.as_tensor(actual)
+    result = _tensor(actual)
     if result.shape != reference.shape:
         raise AssertionError(
             f"returns shape {tuple(result.shape)} where {tuple(reference.shape)} is right. "
@@ -78,6 +78,11 @@ def expect(actual: object, expected: Tensor | float, what: str, *, atol: float =
     if not error <= atol:
         raise AssertionError(f"is off by {error:.1g}. Wanted: {what}.")
     _passed.append(what)
+
+
+def _tensor(value: Tensor | float) -> Tensor:
+    """A tensor as it is; a plain number in the precision that Python has it."""
+    return value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
 
 
 def grade(name: str, answer: Answer) -> Grade:

@@ -123,10 +123,10 @@ def _(linear_matrix: Answer) -> None:
     for old, new in [(4, 4), (3, 7), (14, 24)]:
         sheet = _draw(1, 1, old)
         found = linear_matrix(old, new)
-        assert isinstance(found, Tensor), "returns no matrix yet."
+        assert isinstance(found, Tensor), "returns no tensor yet."
         expect(found.sum(-1), torch.ones_like(found[:, 0]), f"rows sum to 1, {old} places to {new}")
         expect(
-            (sheet @ found.mT)[0, 0],
+            (sheet @ found.double().mT)[0, 0],
             interpolate(sheet, size=new, mode="linear")[0, 0],
             f"torch.nn.functional.interpolate, {old} places to {new}",
         )
@@ -188,7 +188,7 @@ def _(pool_by_query: Answer) -> None:
     expect(
         pool_by_query(x, q),
         scaled_dot_product_attention(q.expand(2, 1, -1), x, x)[:, 0],
-        "ordinary attention with a single query",
+        "ordinary attention, one query",
     )
     expect(pool_by_query(x, torch.zeros_like(q)), x.mean(1), "with a query of zeros, the mean")
     expect(

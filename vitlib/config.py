@@ -298,12 +298,12 @@ class ViTConfig:
 
     @property
     def num_positions(self) -> int:
-        """The rows of a position table: the class token, if there is one, and the patches."""
+        """The rows of a position table, one for each patch and one for the class token."""
         return self.num_patches + (self.pool == "cls")
 
     @property
     def num_prefix_tokens(self) -> int:
-        """The tokens in front of the patches: the class token, if there is one, and registers."""
+        """The class token, if there is one, and the registers."""
         return (self.pool == "cls") + self.registers
 
     @property
@@ -313,7 +313,7 @@ class ViTConfig:
 
     @property
     def final_norm(self) -> Literal["norm", "fc_norm"] | None:
-        """The last layer norm's name: before pooling, after it, or none after post-norm blocks."""
+        """The name of the last layer norm, before pooling or after it; None after post-norm blocks."""
         if self.norm == "post":
             return None
         return "fc_norm" if self.norm_after_pool else "norm"

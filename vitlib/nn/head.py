@@ -24,6 +24,7 @@ from vitlib.nn.linear import Linear, Weights, linear_backward, linear_forward
 __all__ = [
     "Head",
     "PreLogits",
+    "Saved",
     "head_backward",
     "head_forward",
     "pre_logits_backward",

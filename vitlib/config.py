@@ -313,7 +313,7 @@ class ViTConfig:
 
     @property
     def final_norm(self) -> Literal["norm", "fc_norm"] | None:
-        """The name of the last layer norm, before pooling or after it; None after post-norm blocks."""
+        """The last layer norm, which is before pooling or after it; None after post-norm blocks."""
         if self.norm == "post":
             return None
         return "fc_norm" if self.norm_after_pool else "norm"

@@ -129,7 +129,7 @@ def images(config):
         ({"activation": "relu"}, vit),
         ({"pool": "mean"}, ijepa),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_logits_and_gradients(gradients, dtype, tolerance, options, their):
     config = replace(CONFIG, gradients=gradients, **options)

@@ -169,6 +169,7 @@ def _(overtaking_side: Answer) -> None:
         (768, 3072, 16, "ViT-B/16"),
         (192, 768, 16, "ViT-Ti/16"),
         (32, 36, 7, "2 D + M is a square, and the class token tips the balance"),
+        (32, 37, 7, "one more hidden unit, and a tie is not yet larger"),
     ]:
         expect(overtaking_side(dim, mlp_dim, patch_size), _side(dim, mlp_dim, patch_size), what)
 

@@ -1,5 +1,6 @@
 """A grade says what is right and what is not yet, and never raises."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -55,6 +56,8 @@ def test_a_plain_number_keeps_its_digits() -> None:
         expect(answer(), torch.tensor(1 / 3, dtype=torch.float64), "a third")
 
     assert grade("third", lambda: 1 / 3).passed
+    assert grade("third", lambda: np.float64(1) / 3).passed
+    assert not grade("third", lambda: np.int64(1)).passed
 
 
 def test_an_unknown_exercise_is_an_error_that_names_the_nearest() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib import import_module
+from numbers import Real
 from pkgutil import iter_modules
 from typing import Any
 
@@ -66,9 +67,9 @@ def expect(actual: object, expected: Tensor | float, what: str, *, atol: float =
     reference = _tensor(expected)
     if actual is None:
         raise AssertionError(f"returns nothing yet. Wanted: {what}.")
-    if not isinstance(actual, Tensor | int | float):
+    if not isinstance(actual, Tensor | Real):
         raise AssertionError(f"returns a {type(actual).__name__}, not a tensor. Wanted: {what}.")
-    result = _tensor(actual)
+    result = actual if isinstance(actual, Tensor) else _tensor(float(actual))
     if result.shape != reference.shape:
         raise AssertionError(
             f"returns shape {tuple(result.shape)} where {tuple(reference.shape)} is right. "

@@ -86,11 +86,12 @@ def vit_forward(
     rope = rope_table(config.grid, config.head_dim).to(x) if config.position == "rope2d" else None
     saved_blocks: list[block.Saved] = []
     for i, some in enumerate(inner):
-        norm1, qkv, proj, norm2, fc1, fc2 = (layer(parameters, f"blocks.{i}.{x}") for x in LAYERS)
-        x, saved = block_forward(
-            x, (norm1, (qkv, proj), norm2, (fc1, fc2)), config.heads, config.layer_norm_eps,
-            config.norm, config.activation, rope, some,
-        )  # fmt: skip
+        norm1, qkv, proj, norm2, fc1, fc2 = (
+            layer(parameters, f"blocks.{i}.{name}") for name in LAYERS
+        )
+        weights = norm1, (qkv, proj), norm2, (fc1, fc2)
+        eps, norm, activation = config.layer_norm_eps, config.norm, config.activation
+        x, saved = block_forward(x, weights, config.heads, eps, norm, activation, rope, some)
         saved_blocks.append(saved)
     logits, saved_readout = readout_forward(x, parameters, config)
     return logits, Saved(saved_tokens, tuple(saved_blocks), saved_readout)

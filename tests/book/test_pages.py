@@ -177,6 +177,7 @@ def test_theme_switches_and_is_remembered(visit, server, chapter_with_proofs):
     expect(theme).to_have_attribute("data-theme", "light")
     seen.page.get_by_role("button", name="light/dark").click()
     expect(theme).to_have_attribute("data-theme", "dark")
+    seen.page.wait_for_load_state("networkidle")  # leaving a page breaks off what it still asks for
     seen.open(f"{server}/{chapter_with_proofs}.html")
     expect(theme).to_have_attribute("data-theme", "dark")
     assert seen.complaints == []

@@ -16,8 +16,9 @@ kept once, and listed with the layer that reads it:
 
     linear layer   its input
     norm           X̂ and 1/σ, D + 1 numbers a token
-    attention      Q, K, V and A, 3 T D + H T² numbers; with rotary positions Q and K are kept as
-                   they were projected, too, since V is a part of the same tensor
+    attention      Q, K, V and A, 3 T D + H T² numbers, and where there are more than 1,024 tokens
+                   Q, K, V, O and L, 4 T D + H T; with rotary positions Q and K are kept as they
+                   were projected, too, since V is a part of the same tensor
     activation     its input
     dropout        its mask, listed with the layer in front of it
 
@@ -33,6 +34,7 @@ from typing import Any
 
 from vitlib.config import ViTConfig
 from vitlib.nn.activations import hidden_width
+from vitlib.nn.multi_head import EXPLICIT_TOKENS
 
 __all__ = ["Layer", "Summary", "summary"]
 
@@ -218,7 +220,7 @@ def _block(name: str, config: ViTConfig, drops_path: bool) -> Iterable[Layer]:
     """The layers of a block; its norms stand where they act."""
     T, D, H, M = config.num_tokens, config.dim, config.heads, config.mlp_dim
     U, drops = hidden_width(config.activation, M), bool(config.dropout)
-    kept = _NUMBER * (3 * T * D + H * T * T)
+    kept = _NUMBER * (3 * T * D + H * T * T if T <= EXPLICIT_TOKENS else 4 * T * D + H * T)
     if config.position == "rope2d":
         kept += _NUMBER * 2 * T * D
     if config.attention_dropout:

@@ -316,7 +316,7 @@ def test_models_can_be_copied_and_pickled(twins, images):
 
 def test_shapes_pass_through_the_meta_device(images):
     model = VisionTransformer(ViTConfig(**SIZES, gradients="derived")).to("meta")
-    logits = model(images.float().to("meta"))
+    logits = model(images.to("meta"))
     logits.sum().backward()
     assert logits.shape == (BATCH, 5)
     assert all(p.grad.shape == p.shape for p in model.parameters())

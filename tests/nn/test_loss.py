@@ -217,7 +217,19 @@ def test_a_smoothing_that_is_no_part_of_the_target_is_told(smoothing, error):
 
 
 @pytest.mark.usefixtures("unchecked_shapes")
+@pytest.mark.parametrize("gradients", MODES)
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
+def test_logits_that_have_no_gradients_are_told(gradients, dtype):
+    logits = torch.zeros(3, 4, dtype=dtype)
+    with pytest.raises(TypeError, match=f"cross_entropy was given {dtype}: expected floating"):
+        cross_entropy(logits, torch.tensor([0, 1, 2]), gradients=gradients)
+
+
 @pytest.mark.parametrize("targets", [torch.tensor([0, 1, 2]), torch.zeros(3, 4)])
-def test_errors_that_are_not_the_labels_stay_what_they_are(targets):
-    with pytest.raises(RuntimeError, match="not implemented"):
-        cross_entropy(torch.zeros(3, 4, dtype=torch.complex64), targets)
+def test_errors_that_are_not_the_labels_stay_what_they_are(targets, monkeypatch):
+    def fail(*inputs, **options):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("torch.nn.functional.cross_entropy", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        cross_entropy(torch.zeros(3, 4), targets)

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vitlib.config import available
+from vitlib.nn.checks import check_cotangent
 from vitlib.nn.derived import derived
 
 _A, _B = math.sqrt(2 / math.pi), 0.044715
@@ -45,6 +46,7 @@ def gelu_forward(u: Float[Tensor, "*any"]) -> tuple[Float[Tensor, "*any"], Float
 
 def gelu_backward(grad_y: Float[Tensor, "*any"], u: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
     """The gradient of the input."""
+    check_cotangent(grad_y, u.shape, u.dtype)
     density = u.square().mul_(-0.5).exp_().div_(math.sqrt(2 * math.pi))
     slope = _normal_cdf(u).add_(density.mul_(u))
     return grad_y * slope
@@ -65,6 +67,7 @@ def gelu_tanh_backward(
     grad_y: Float[Tensor, "*any"], u: Float[Tensor, "*any"]
 ) -> Float[Tensor, "*any"]:
     """The gradient of the input."""
+    check_cotangent(grad_y, u.shape, u.dtype)
     bend = _tanh(u)
     inner_slope = u.square().mul_(3 * _B).add_(1).mul_(_A)
     slope = (1 - bend.square()).mul_(inner_slope).mul_(u).add_(bend).add_(1).mul_(0.5)
@@ -82,7 +85,8 @@ def relu_forward(u: Float[Tensor, "*any"]) -> tuple[Float[Tensor, "*any"], Float
 
 def relu_backward(grad_y: Float[Tensor, "*any"], u: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
     """The gradient of the input."""
-    return grad_y * (u > 0)
+    check_cotangent(grad_y, u.shape, u.dtype)
+    return grad_y * torch.heaviside(u, u.new_zeros(()))
 
 
 def swiglu_forward(
@@ -98,6 +102,7 @@ def swiglu_backward(
 ) -> Float[Tensor, "*any two_M"]:
     """The gradient of the input."""
     gate, value = u.chunk(2, dim=-1)
+    check_cotangent(grad_y, gate.shape, u.dtype)
     open_part = torch.sigmoid(gate)
     slope = (1 - open_part).mul_(gate).add_(1).mul_(open_part)
     return torch.cat([grad_y * value * slope, grad_y * gate * open_part], dim=-1)

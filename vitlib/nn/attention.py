@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from vitlib.nn.checks import check_cotangent
 from vitlib.nn.derived import derived
 from vitlib.nn.dropout import Drop, dropout_backward, dropout_forward
 from vitlib.nn.softmax import softmax_backward, softmax_forward
@@ -61,6 +62,7 @@ def attention_backward(
 ) -> tuple[Float[Tensor, "*batch T d"], Float[Tensor, "*batch T d"], Float[Tensor, "*batch T d"]]:
     """The gradients of queries, keys and values."""
     q, k, v, weights, drop = saved
+    check_cotangent(grad_o, (*q.shape[:-1], v.shape[-1]), q.dtype)
     scale = q.shape[-1] ** -0.5
     kept, _ = dropout_forward(weights, drop)
     grad_v = kept.mT @ grad_o

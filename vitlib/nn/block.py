@@ -28,11 +28,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitlib.config import available, check_rate
-from vitlib.nn import layer_norm, mlp, multi_head
-from vitlib.nn.derived import derived
+from vitlib.nn import layer_norm, linear, mlp, multi_head
+from vitlib.nn.derived import Unneeded, any_needed, derived
 from vitlib.nn.dropout import Drop, draw, dropout, dropout_backward, dropout_forward
 from vitlib.nn.layer_norm import LayerNorm, layer_norm_backward, layer_norm_forward
-from vitlib.nn.linear import Weights
+from vitlib.nn.linear import NONE, Weights
 from vitlib.nn.mlp import MLP, mlp_backward, mlp_forward
 from vitlib.nn.multi_head import MultiHeadAttention, multi_head_backward, multi_head_forward
 
@@ -41,6 +41,11 @@ Parameters = tuple[NormWeights, tuple[Weights, Weights], NormWeights, tuple[Weig
 """Of norm 1, attention (qkv, proj), norm 2, MLP (fc1, fc2)."""
 LAYERS = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
 """The names of the same in the state dict."""
+LayerGradients = tuple[linear.Gradients, linear.Gradients]
+Gradients = tuple[layer_norm.Gradients, LayerGradients, layer_norm.Gradients, LayerGradients]
+"""Of the same."""
+ALL = (True, ((True, True), multi_head.ALL[1:], (True, True), mlp.ALL[1:]))
+"""Input and parameters: the gradients that are needed."""
 
 
 class Drops(NamedTuple):
@@ -123,21 +128,29 @@ def branch_forward(
 
 def branch_backward(
     grad_y: Float[Tensor, "B T D"],
-    layer_backward: Callable[[Tensor, Any], tuple[Tensor, Weights, Weights]],
+    layer_backward: Callable[..., tuple[Tensor | Unneeded, linear.Gradients, linear.Gradients]],
     saved: SavedBranch,
-) -> tuple[Float[Tensor, "B T D"], tuple[Weights, Weights], NormWeights]:
+    needed: tuple[bool, tuple[Any, ...], tuple[Any, ...]],
+) -> tuple[Float[Tensor, "B T D"] | Unneeded, LayerGradients, layer_norm.Gradients]:
     """The gradients of the input, of the layer's weights and of the norm's."""
+    needed_x, needed_layer, needed_norm = needed
     if saved.place == "pre":
+        below = any_needed((needed_x, needed_norm))
         grad_branch = dropout_backward(grad_y, saved.path)
-        grad_normed, *grad_layer = layer_backward(grad_branch, saved.layer)
-        grad_x, *grad_norm = layer_norm_backward(grad_normed, saved.norm)
-        grad_x = grad_y + grad_x
+        grad_normed, *layer = layer_backward(grad_branch, saved.layer, (below, *needed_layer))
+        if not below:
+            return None, (layer[0], layer[1]), NONE
+        grad_x, *norm = layer_norm_backward(grad_normed, saved.norm, (needed_x, *needed_norm))
+        straight = grad_y
     else:
-        grad_sum, *grad_norm = layer_norm_backward(grad_y, saved.norm)
-        grad_branch = dropout_backward(grad_sum, saved.path)
-        grad_x, *grad_layer = layer_backward(grad_branch, saved.layer)
-        grad_x = grad_sum + grad_x
-    return grad_x, (grad_layer[0], grad_layer[1]), (grad_norm[0], grad_norm[1])
+        below = any_needed((needed_x, needed_layer))
+        straight, *norm = layer_norm_backward(grad_y, saved.norm, (below, *needed_norm))
+        if not below:
+            return None, (NONE, NONE), (norm[0], norm[1])
+        grad_branch = dropout_backward(straight, saved.path)
+        grad_x, *layer = layer_backward(grad_branch, saved.layer, (needed_x, *needed_layer))
+    grad_x = straight + grad_x if needed_x else None
+    return grad_x, (layer[0], layer[1]), (norm[0], norm[1])
 
 
 def block_forward(
@@ -165,11 +178,19 @@ def block_forward(
 
 
 def block_backward(
-    grad_y: Float[Tensor, "B T D"], saved: Saved
-) -> tuple[Float[Tensor, "B T D"], Parameters]:
+    grad_y: Float[Tensor, "B T D"], saved: Saved, needed: tuple[Any, ...] = ALL
+) -> tuple[Float[Tensor, "B T D"] | Unneeded, Gradients]:
     """The gradients of the input and of all parameters."""
-    grad_x, grad_mlp, grad_norm2 = branch_backward(grad_y, mlp_backward, saved.mlp)
-    grad_x, grad_attn, grad_norm1 = branch_backward(grad_x, multi_head_backward, saved.attn)
+    needed_x, (norm1, attn, norm2, mlp) = needed[:2]
+    below = any_needed((needed_x, norm1, attn))
+    needed_mlp = (below, mlp, norm2)
+    grad_x, grad_mlp, grad_norm2 = branch_backward(grad_y, mlp_backward, saved.mlp, needed_mlp)
+    if not below:
+        return None, (NONE, (NONE, NONE), grad_norm2, grad_mlp)
+    needed_attn = (needed_x, attn, norm1)
+    grad_x, grad_attn, grad_norm1 = branch_backward(
+        grad_x, multi_head_backward, saved.attn, needed_attn
+    )
     return grad_x, (grad_norm1, grad_attn, grad_norm2, grad_mlp)
 
 

@@ -12,11 +12,13 @@ Every image of the batch gets the same vectors, so their gradient is the sum ove
 rows'. Nothing is saved but where they stand.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitlib.nn.derived import derived
+from vitlib.nn.derived import Unneeded, derived
 
 
 def class_token_forward(
@@ -27,10 +29,10 @@ def class_token_forward(
 
 
 def class_token_backward(
-    grad_y: Float[Tensor, "B T D"], saved: None
-) -> tuple[Float[Tensor, "B N D"], Float[Tensor, "1 1 D"]]:
+    grad_y: Float[Tensor, "B T D"], saved: None, needed: tuple[Any, ...] = (True, True)
+) -> tuple[Float[Tensor, "B N D"], Float[Tensor, "1 1 D"] | Unneeded]:
     """The gradients of patches and class token."""
-    return grad_y[:, 1:], grad_y[:, :1].sum(0, keepdim=True)
+    return grad_y[:, 1:], grad_y[:, :1].sum(0, keepdim=True) if needed[1] else None
 
 
 class_token = derived(class_token_forward, class_token_backward)
@@ -45,12 +47,14 @@ def registers_forward(
 
 
 def registers_backward(
-    grad_y: Float[Tensor, "B T_and_R D"], places: tuple[int, int]
-) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "1 R D"]]:
+    grad_y: Float[Tensor, "B T_and_R D"],
+    places: tuple[int, int],
+    needed: tuple[Any, ...] = (True, True),
+) -> tuple[Float[Tensor, "B T D"] | Unneeded, Float[Tensor, "1 R D"] | Unneeded]:
     """The gradients of the other tokens and of the registers."""
     start, end = places
-    grad_x = torch.cat([grad_y[:, :start], grad_y[:, end:]], dim=1)
-    return grad_x, grad_y[:, start:end].sum(0, keepdim=True)
+    grad_x = torch.cat([grad_y[:, :start], grad_y[:, end:]], dim=1) if needed[0] else None
+    return grad_x, grad_y[:, start:end].sum(0, keepdim=True) if needed[1] else None
 
 
 registers = derived(registers_forward, registers_backward)

@@ -8,23 +8,41 @@ A file of `vitlib.nn` writes each concept as a pair
 in plain tensor operations. `derived(x_forward, x_backward)` is a function `x(*inputs) -> y` whose
 gradient is the pair's own backward pass, wherever PyTorch asks for one (`start/gradients`). With
 `gradients="autograd"` it runs the forward alone and leaves the rest to PyTorch.
+
+Where weights are frozen, some gradients are not needed. A backward that can leave work out takes
+them as a third argument, `needed`: the inputs' form, with True or False for each tensor.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import wraps
+from inspect import signature
 from itertools import zip_longest
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.amp.autocast_mode import is_autocast_available
 
-__all__ = ["derived"]
+from vitlib.nn.checks import check_floating
+
+__all__ = ["Unneeded", "any_needed", "derived"]
 
 Forward = Callable[..., tuple[Tensor, Any]]
-Backward = Callable[[Tensor, Any], Any]
+Backward = Callable[..., Any]
+
+if TYPE_CHECKING:
+    Unneeded = Any
+else:
+    Unneeded = None
+"""In annotations, the None in place of a gradient that was not needed; type checkers let it pass,
+since by default everything is."""
+
+
+def any_needed(needed: Any) -> bool:
+    """Whether something in a nest of tuples is needed."""
+    return any(leaf is True for leaf in _leaves(needed))
 
 
 def derived(forward: Forward, backward: Backward) -> Callable[..., Tensor]:
@@ -39,13 +57,17 @@ def derived(forward: Forward, backward: Backward) -> Callable[..., Tensor]:
             output and whatever the backward needs, in tuples and dictionaries.
         backward: takes the output's gradient and what was saved; returns the gradients in the order
             and nesting of the inputs, without the constants at their end; one alone may stand bare.
+            May take `needed`, and put None in place of gradients that are not.
 
     Returns:
         The function of the same inputs, with a keyword `gradients`: "derived" or "autograd".
 
     Raises:
+        TypeError: from the function, when its first input is not floating point.
         RuntimeError: from the function, when its gradient is differentiated again.
     """
+    name = forward.__name__.removesuffix("_forward")
+    selective = "needed" in signature(backward).parameters
 
     # torch.compile breaks its graph at the function and goes on behind it. The public name of this
     # decorator, torch.compiler.disable, would import the compiler together with this module.
@@ -54,12 +76,13 @@ def derived(forward: Forward, backward: Backward) -> Callable[..., Tensor]:
         tensors = [leaf for leaf in _leaves(inputs) if isinstance(leaf, Tensor)]
         if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
             return forward(*inputs)[0]
-        call = _Call(forward, backward, _form(inputs))
+        call = _Call(forward, backward, selective, _form(inputs))
         outputs: tuple[Tensor, ...] = _Derived.apply(call, *tensors)  # pyright: ignore[reportAssignmentType]
         return outputs[0]
 
     @wraps(forward)
     def function(*inputs: Any, gradients: str = "derived") -> Tensor:
+        check_floating(name, inputs[0])
         if gradients == "autograd":
             return forward(*inputs)[0]
         return by_derivation(*inputs)
@@ -73,6 +96,7 @@ class _Call:
 
     forward: Forward
     backward: Backward
+    selective: bool  # whether the backward takes `needed`
     inputs: Any  # the inputs' form
     saved: Any = None  # the form of what was saved,
     places: list[int] = field(default_factory=list)  # and where its tensors are: see _Derived
@@ -133,8 +157,9 @@ class _Backward(torch.autograd.Function):
         grad_y: Tensor,
         *saved: Tensor,
     ) -> tuple[Tensor | None, ...]:
+        selection = (_fill(call.inputs, needed),) if call.selective else ()
         with torch.autocast(**autocast) if autocast else nullcontext():
-            grads = call.backward(grad_y, _fill(call.saved, saved))
+            grads = call.backward(grad_y, _fill(call.saved, saved), *selection)
         grads = grads if isinstance(grads, tuple) else (grads,)
         matched = zip(_match(call.inputs, grads), needed, strict=True)
         return tuple(grad if wanted else None for grad, wanted in matched)
@@ -187,8 +212,8 @@ def _form(nest: Any) -> Any:
     return _rebuild(nest, lambda leaf: _TENSOR if isinstance(leaf, Tensor) else leaf)
 
 
-def _fill(form: Any, tensors: Iterable[Tensor]) -> Any:
-    remaining = iter(tensors)
+def _fill(form: Any, leaves: Iterable[Any]) -> Any:
+    remaining = iter(leaves)
     return _rebuild(form, lambda leaf: next(remaining) if leaf is _TENSOR else leaf)
 
 

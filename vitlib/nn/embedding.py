@@ -9,14 +9,14 @@ convolution of stride P, which is the same map: (D, C, P, P), flattened in the o
 Backward: the linear layer's, then the patches'. Saved: the patches.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitlib.config import Size, available
 from vitlib.nn import linear
-from vitlib.nn.derived import derived
+from vitlib.nn.derived import Unneeded, derived
 from vitlib.nn.linear import Weights, linear_backward, linear_forward
 from vitlib.nn.patches import Sizes, patchify_backward, patchify_forward
 
@@ -42,16 +42,16 @@ def embedding_forward(
 
 
 def embedding_backward(
-    grad_embeddings: Float[Tensor, "B N D"], saved: Saved
+    grad_embeddings: Float[Tensor, "B N D"], saved: Saved, needed: tuple[Any, ...] = linear.ALL
 ) -> tuple[
-    Float[Tensor, "B C height width"],
-    Float[Tensor, "D C P_height P_width"],
-    Float[Tensor, " D"] | None,
+    Float[Tensor, "B C height width"] | Unneeded,
+    Float[Tensor, "D C P_height P_width"] | Unneeded,
+    Float[Tensor, " D"] | Unneeded,
 ]:
     """The gradients of images, weight and bias."""
-    grad_patches, grad_weight, grad_bias = linear_backward(grad_embeddings, saved.linear)
-    grad_images = patchify_backward(grad_patches, saved.sizes)
-    return grad_images, grad_weight.view(saved.kernel_shape), grad_bias
+    grad_patches, grad_weight, grad_bias = linear_backward(grad_embeddings, saved.linear, needed)
+    grad_images = patchify_backward(grad_patches, saved.sizes) if needed[0] else None
+    return grad_images, grad_weight.view(saved.kernel_shape) if needed[1] else None, grad_bias
 
 
 embedding = derived(embedding_forward, embedding_backward)

@@ -11,14 +11,14 @@ hidden layer before it:
 Saved: the output h, in terms of which the slope of tanh is written, and the linear layer's.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitlib.config import available
 from vitlib.nn import linear
-from vitlib.nn.derived import derived
+from vitlib.nn.derived import Unneeded, derived
 from vitlib.nn.linear import Linear, Weights, linear_backward, linear_forward
 
 __all__ = [
@@ -53,10 +53,12 @@ def pre_logits_forward(
 
 
 def pre_logits_backward(
-    grad_h: Float[Tensor, "B D"], saved: Saved
-) -> tuple[Float[Tensor, "B D"], Float[Tensor, "D D"], Float[Tensor, " D"] | None]:
+    grad_h: Float[Tensor, "B D"], saved: Saved, needed: tuple[Any, ...] = linear.ALL
+) -> tuple[
+    Float[Tensor, "B D"] | Unneeded, Float[Tensor, "D D"] | Unneeded, Float[Tensor, " D"] | Unneeded
+]:
     """The gradients of input, weight and bias."""
-    return linear_backward(grad_h * (1 - saved.h.square()), saved.fc)
+    return linear_backward(grad_h * (1 - saved.h.square()), saved.fc, needed)
 
 
 pre_logits = derived(pre_logits_forward, pre_logits_backward)

@@ -12,7 +12,7 @@ D − 1). The gradients, derived in `encoder/layer_norm`, with G = γ ⊙ ∂ℓ
 Saved: X̂ and 1/σ. The input could be kept in place of X̂ at the cost of computing X̂ twice.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -20,7 +20,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vitlib.config import available
-from vitlib.nn.derived import derived
+from vitlib.nn.checks import check_cotangent
+from vitlib.nn.derived import Unneeded, derived
+
+Gradients = tuple[Tensor | Unneeded, Tensor | Unneeded]
+"""Of gain and bias."""
+ALL = (True, True, True)
+"""Input, gain and bias: the gradients that are needed."""
 
 
 class Saved(NamedTuple):
@@ -46,12 +52,19 @@ def layer_norm_forward(
 
 
 def layer_norm_backward(
-    grad_y: Float[Tensor, "*batch T D"], saved: Saved
-) -> tuple[Float[Tensor, "*batch T D"], Float[Tensor, " D"], Float[Tensor, " D"]]:
+    grad_y: Float[Tensor, "*batch T D"], saved: Saved, needed: tuple[Any, ...] = ALL
+) -> tuple[
+    Float[Tensor, "*batch T D"] | Unneeded,
+    Float[Tensor, " D"] | Unneeded,
+    Float[Tensor, " D"] | Unneeded,
+]:
     """The gradients of input, gain and bias."""
     x_hat, inverse_sigma, weight = saved
-    grad_weight = (grad_y * x_hat).flatten(0, -2).sum(0)
-    grad_bias = grad_y.flatten(0, -2).sum(0)
+    check_cotangent(grad_y, x_hat.shape, x_hat.dtype)
+    grad_weight = (grad_y * x_hat).flatten(0, -2).sum(0) if needed[1] else None
+    grad_bias = grad_y.flatten(0, -2).sum(0) if needed[2] else None
+    if not needed[0]:
+        return None, grad_weight, grad_bias
     g = grad_y * weight
     mean = g.mean(dim=-1, keepdim=True)
     along_x_hat = (g * x_hat).mean(dim=-1, keepdim=True)

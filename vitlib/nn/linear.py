@@ -18,10 +18,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vitlib.config import available
-from vitlib.nn.derived import derived
+from vitlib.nn.checks import check_cotangent
+from vitlib.nn.derived import Unneeded, derived
 
 Weights = tuple[Tensor, Tensor | None]
-"""The stored weight and the bias of a linear layer, or their gradients."""
+"""The stored weight and the bias of a linear layer."""
+Gradients = tuple[Tensor | Unneeded, Tensor | Unneeded]
+"""Of weight and bias."""
+NONE: Gradients = (None, None)
+"""Of weight and bias, where nothing is needed."""
+ALL = (True, True, True)
+"""Input, weight and bias: the gradients that are needed."""
 
 
 def layer(parameters: Mapping[str, Tensor], name: str) -> tuple[Tensor, Any]:
@@ -50,19 +57,20 @@ def linear_forward(
 
 
 def linear_backward(
-    grad_y: Float[Tensor, "*batch D_out"], saved: Saved
+    grad_y: Float[Tensor, "*batch D_out"], saved: Saved, needed: tuple[Any, ...] = ALL
 ) -> tuple[
-    Float[Tensor, "*batch D_in"],
-    Float[Tensor, "D_out D_in"],
-    Float[Tensor, " D_out"] | None,
+    Float[Tensor, "*batch D_in"] | Unneeded,
+    Float[Tensor, "D_out D_in"] | Unneeded,
+    Float[Tensor, " D_out"] | Unneeded,
 ]:
     """The gradients of input, weight and bias."""
     x, weight, has_bias = saved
+    check_cotangent(grad_y, (*x.shape[:-1], len(weight)), x.dtype)
     rows_x = x.reshape(-1, x.shape[-1])
     rows_grad = grad_y.reshape(-1, grad_y.shape[-1])
-    grad_x = grad_y @ weight
-    grad_weight = rows_grad.mT @ rows_x
-    grad_bias = rows_grad.sum(0) if has_bias else None
+    grad_x = grad_y @ weight if needed[0] else None
+    grad_weight = rows_grad.mT @ rows_x if needed[1] else None
+    grad_bias = rows_grad.sum(0) if has_bias and needed[2] else None
     return grad_x, grad_weight, grad_bias
 
 

@@ -16,7 +16,7 @@ z − m − log Σ exp(z − m), which neither overflows nor takes the logarithm
 the targets.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int, Integer
@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vitlib.config import available
-from vitlib.nn.derived import derived
+from vitlib.nn.checks import check_cotangent, check_floating
+from vitlib.nn.derived import Unneeded, derived
 
 Targets = Int[Tensor, " B"] | Float[Tensor, "B K"]
 
@@ -53,16 +54,19 @@ def cross_entropy_forward(
 
 
 def cross_entropy_backward(
-    grad_loss: Float[Tensor, ""], saved: Saved
-) -> Float[Tensor, "B K"] | tuple[Float[Tensor, "B K"], Float[Tensor, "B K"]]:
+    grad_loss: Float[Tensor, ""], saved: Saved, needed: tuple[Any, ...] = (True, True)
+) -> Float[Tensor, "B K"] | tuple[Float[Tensor, "B K"], Float[Tensor, "B K"] | Unneeded]:
     """The gradient of the logits; for rows as targets, the gradients of logits and targets."""
     log_p, targets, label_smoothing = saved
+    check_cotangent(grad_loss, (), torch.promote_types(log_p.dtype, targets.dtype))
     (batch, classes), soft = log_p.shape, targets.is_floating_point()
     y = targets if soft else torch.zeros_like(log_p).scatter_(-1, targets[:, None], 1)
     y = (1 - label_smoothing) * y + label_smoothing / classes
     each = grad_loss / batch
     grad_logits = each * (y.sum(dim=-1, keepdim=True) * log_p.exp() - y)
-    return (grad_logits, each * (label_smoothing - 1) * log_p) if soft else grad_logits
+    if not soft:
+        return grad_logits
+    return grad_logits, each * (label_smoothing - 1) * log_p if needed[1] else None
 
 
 _derived = derived(cross_entropy_forward, cross_entropy_backward)
@@ -85,8 +89,9 @@ def cross_entropy(
     Raises:
         ValueError: if shapes do not fit, λ is not between 0 and 1, or a label is outside the
             classes. On an accelerator, which reports errors late, such a label is left to PyTorch.
-        TypeError: if labels are not integers, or λ is no number.
+        TypeError: if logits are integers, labels are not, or λ is no number.
     """
+    check_floating("cross_entropy", logits)
     _check_shapes(logits, targets)
     check_label_smoothing(label_smoothing)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -8,7 +8,7 @@ Dropout follows both layers. The backward pass is the parts' in opposite order. 
 parts save.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -16,13 +16,15 @@ from torch import Tensor, nn
 from vitlib.config import available
 from vitlib.nn import linear
 from vitlib.nn.activations import ACTIVATIONS, Activation, hidden_width
-from vitlib.nn.derived import derived
+from vitlib.nn.derived import Unneeded, any_needed, derived
 from vitlib.nn.dropout import Drop, dropout, dropout_backward, dropout_forward
-from vitlib.nn.linear import Linear, Weights, linear_backward, linear_forward
+from vitlib.nn.linear import NONE, Linear, Weights, linear_backward, linear_forward
 
 Drops = tuple[Drop | None, Drop | None]
 """Of the hidden layer, and of the output."""
 NO_DROPS: Drops = (None, None)
+ALL = (True, (True, True), (True, True))
+"""Input and both layers: the gradients that are needed."""
 
 
 class Saved(NamedTuple):
@@ -53,16 +55,20 @@ def mlp_forward(
 
 
 def mlp_backward(
-    grad_y: Float[Tensor, "B T D"], saved: Saved
-) -> tuple[Float[Tensor, "B T D"], Weights, Weights]:
+    grad_y: Float[Tensor, "B T D"], saved: Saved, needed: tuple[Any, ...] = ALL
+) -> tuple[Float[Tensor, "B T D"] | Unneeded, linear.Gradients, linear.Gradients]:
     """The gradients of the input and of both layers."""
     _, bend_backward = ACTIVATIONS[saved.activation]
+    needed_x, needed_fc1, needed_fc2 = needed[:3]
+    below = any_needed((needed_x, needed_fc1))
     grad_y = dropout_backward(grad_y, saved.drops[1])
-    grad_hidden, grad_weight2, grad_bias2 = linear_backward(grad_y, saved.fc2)
+    grad_hidden, *grads_fc2 = linear_backward(grad_y, saved.fc2, (below, *needed_fc2))
+    if not below:
+        return None, NONE, (grads_fc2[0], grads_fc2[1])
     grad_hidden = dropout_backward(grad_hidden, saved.drops[0])
     grad_u = bend_backward(grad_hidden, saved.u)
-    grad_x, grad_weight1, grad_bias1 = linear_backward(grad_u, saved.fc1)
-    return grad_x, (grad_weight1, grad_bias1), (grad_weight2, grad_bias2)
+    grad_x, *grads_fc1 = linear_backward(grad_u, saved.fc1, (needed_x, *needed_fc1))
+    return grad_x, (grads_fc1[0], grads_fc1[1]), (grads_fc2[0], grads_fc2[1])
 
 
 mlp = derived(mlp_forward, mlp_backward)

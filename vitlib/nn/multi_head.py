@@ -9,31 +9,38 @@ heads' outputs, side by side again, go through the output projection (Vaswani et
 
 The packed projection's columns are ordered (q k v, head, d), as in timm. Rotary positions, where
 there are any, turn queries and keys before they meet. Dropout acts on the weights and on Y. The
-backward pass is the parts' in opposite order. Saved: what the parts save.
+backward pass is the parts' in opposite order. Saved: what the parts save. A long sequence attends
+tile by tile (`vitlib.nn.blockwise`), so that its T² weights need not be kept.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitlib.config import available, check_heads
-from vitlib.nn import attention, linear
+from vitlib.nn import attention, blockwise, linear
 from vitlib.nn.attention import (
     attention_backward,
     attention_forward,
     attention_weights,
     fused_attention,
 )
-from vitlib.nn.derived import derived
+from vitlib.nn.blockwise import blockwise_backward, blockwise_forward
+from vitlib.nn.derived import Unneeded, any_needed, derived
 from vitlib.nn.dropout import Drop, dropout, dropout_backward, dropout_forward
-from vitlib.nn.linear import Linear, Weights, linear_backward, linear_forward
+from vitlib.nn.linear import NONE, Linear, Weights, linear_backward, linear_forward
 from vitlib.nn.rotary import rotary, rotary_backward, rotary_forward
 
 Drops = tuple[Drop | None, Drop | None]
 """Of the attention weights, and of the output."""
 NO_DROPS: Drops = (None, None)
+EXPLICIT_TOKENS = 1024
+"""The most tokens whose T × T weights are kept for the backward pass."""
+ALL = (True, (True, True), (True, True))
+"""Input and both projections: the gradients that are needed."""
 
 
 class Saved(NamedTuple):
@@ -41,9 +48,16 @@ class Saved(NamedTuple):
 
     qkv: linear.Saved
     rope: Float[Tensor, "2 N d"] | None
-    attention: attention.Saved
+    attention: attention.Saved | blockwise.Saved
     proj: linear.Saved
     drop: Drop | None
+
+
+def form_of_attention(tokens: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Forward and backward: all weights at once, or tile by tile where they would be too many."""
+    if tokens > EXPLICIT_TOKENS:
+        return blockwise_forward, blockwise_backward
+    return attention_forward, attention_backward
 
 
 def split_heads(
@@ -81,26 +95,32 @@ def multi_head_forward(
     q, k, v = split_heads(packed, heads)
     if rope is not None:
         (q, _), (k, _) = rotary_forward(q, rope), rotary_forward(k, rope)
-    o, saved_attention = attention_forward(q, k, v, drops[0])
+    attend_forward, _ = form_of_attention(x.shape[1])
+    o, saved_attention = attend_forward(q, k, v, drops[0])
     y, saved_proj = linear_forward(merge_heads(o), *proj)
     y, _ = dropout_forward(y, drops[1])
     return y, Saved(saved_qkv, rope, saved_attention, saved_proj, drops[1])
 
 
 def multi_head_backward(
-    grad_y: Float[Tensor, "B T D"], saved: Saved
-) -> tuple[Float[Tensor, "B T D"], Weights, Weights]:
+    grad_y: Float[Tensor, "B T D"], saved: Saved, needed: tuple[Any, ...] = ALL
+) -> tuple[Float[Tensor, "B T D"] | Unneeded, linear.Gradients, linear.Gradients]:
     """The gradients of the input and of both projections."""
     heads, rope = saved.attention.q.shape[1], saved.rope
+    needed_x, needed_qkv, needed_proj = needed[:3]
+    below = any_needed((needed_x, needed_qkv))
     grad_y = dropout_backward(grad_y, saved.drop)
-    grad_merged, grad_weight_o, grad_bias_o = linear_backward(grad_y, saved.proj)
+    grad_merged, *grads_proj = linear_backward(grad_y, saved.proj, (below, *needed_proj))
+    if not below:
+        return None, NONE, (grads_proj[0], grads_proj[1])
     grad_o = rearrange(grad_merged, "B T (H d) -> B H T d", H=heads)
-    grad_q, grad_k, grad_v = attention_backward(grad_o, saved.attention)
+    _, attend_backward = form_of_attention(grad_o.shape[2])
+    grad_q, grad_k, grad_v = attend_backward(grad_o, saved.attention)
     if rope is not None:
         grad_q, grad_k = rotary_backward(grad_q, rope), rotary_backward(grad_k, rope)
     grad_packed = pack_heads(grad_q, grad_k, grad_v)
-    grad_x, grad_weight_qkv, grad_bias_qkv = linear_backward(grad_packed, saved.qkv)
-    return grad_x, (grad_weight_qkv, grad_bias_qkv), (grad_weight_o, grad_bias_o)
+    grad_x, *grads_qkv = linear_backward(grad_packed, saved.qkv, (needed_x, *needed_qkv))
+    return grad_x, (grads_qkv[0], grads_qkv[1]), (grads_proj[0], grads_proj[1])
 
 
 multi_head = derived(multi_head_forward, multi_head_backward)

@@ -17,12 +17,14 @@ the batch uses the same table, so its gradient is the sum over the batch, and th
 passes unchanged. Nothing is saved.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from vitlib.config import ViTConfig, check_position_width
-from vitlib.nn.derived import derived
+from vitlib.nn.derived import Unneeded, derived
 
 
 def positions_forward(
@@ -33,10 +35,10 @@ def positions_forward(
 
 
 def positions_backward(
-    grad_y: Float[Tensor, "B T D"], saved: None
-) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "1 T D"]]:
+    grad_y: Float[Tensor, "B T D"], saved: None, needed: tuple[Any, ...] = (True, True)
+) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "1 T D"] | Unneeded]:
     """The gradients of tokens and table."""
-    return grad_y, grad_y.sum(0, keepdim=True)
+    return grad_y, grad_y.sum(0, keepdim=True) if needed[1] else None
 
 
 positions = derived(positions_forward, positions_backward)

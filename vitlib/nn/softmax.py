@@ -13,6 +13,7 @@ Saved: the output, in terms of which the derivative is written; the scores can b
 from jaxtyping import Float
 from torch import Tensor
 
+from vitlib.nn.checks import check_cotangent
 from vitlib.nn.derived import derived
 
 
@@ -29,6 +30,7 @@ def softmax_backward(
     grad_weights: Float[Tensor, "*batch T"], weights: Float[Tensor, "*batch T"]
 ) -> Float[Tensor, "*batch T"]:
     """The gradient of the scores."""
+    check_cotangent(grad_weights, weights.shape, weights.dtype)
     average = (grad_weights * weights).sum(dim=-1, keepdim=True)
     return weights * (grad_weights - average)
 

@@ -213,3 +213,17 @@ def _(tokens_backward: Answer) -> None:
             ("class token", "registers", "patches"), found, truth, strict=True
         ):
             expect(grad, right, f"the gradient of the {what}: {where}")
+
+
+@exercise("patches-overlap-backward")
+def _(overlapping_backward: Answer) -> None:
+    for size, patch_size, stride, what in [
+        ((8, 12), 4, 4, "with stride P, every gradient goes back to its pixel"),
+        ((8, 12), 4, 2, "with stride 2 and P = 4, gradients of shared pixels are added"),
+        ((9, 6), 3, 2, "with P = 3 and stride 2, pixels left over at the edge get nothing"),
+    ]:
+        images = _draw(2, 3, *size).requires_grad_()
+        patches = unfold(images, patch_size, stride=stride).mT
+        grad_patches = _draw(*patches.shape)
+        (truth,) = torch.autograd.grad(patches, images, grad_patches)
+        expect(overlapping_backward(grad_patches, patch_size, stride, size), truth, what)

@@ -1,6 +1,7 @@
 """Exercises of part III, The encoder."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -191,3 +192,15 @@ def _side(dim: int, mlp_dim: int, patch_size: int) -> int:
         if 2 * quadratic > sum(x.multiply_adds for x in layers):
             return side
         side += patch_size
+
+
+@exercise("block-backward")
+def _(stream_backward: Answer) -> None:
+    x, cotangent, *weights = _draw((5, 4), (5, 4), (4, 4), (4, 4), (4, 4))
+    for count, what in [(1, "one branch"), (3, "three branches, none of which commutes")]:
+        stream = [x.clone().requires_grad_()]
+        for weight in weights[:count]:
+            stream.append(stream[-1] + stream[-1] @ weight)
+        truth = torch.autograd.grad(stream[-1], stream, cotangent)
+        branches = [partial(linear, weight=weight) for weight in weights[:count]]
+        expect(stream_backward(cotangent, branches), torch.stack(truth), what)

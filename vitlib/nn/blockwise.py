@@ -1,16 +1,16 @@
 """Attention tile by tile: the same function as `vitlib.nn.attention`, without a T × T matrix.
 
-    Q K V O (*, T, d)   m s L δ (*, T, 1)   S_ij A_ij (*, R, R): R queries against R keys
+    Q K V O N (*, T, d)   m n L δ (*, T, 1)   S_ij A_ij (*, R, R): R queries against R keys
 
 Forward, with the online softmax (Milakov and Gimelshein 2018; Dao et al. 2022, algorithm 1). Going
-over the keys, a row of queries i keeps its largest score m so far, the sum s of exp(S − m), and N,
+over the keys, a row of queries i keeps its largest score m so far, the sum n of exp(S − m), and N,
 the values averaged but not yet divided. A tile with larger scores makes m grow to m', and what was
 gathered before shrinks by the same factor:
 
     S_ij = Q_i K_j⊤ / √d      m' = max(m, rowmax S_ij)      P = exp(S_ij − m')
-    s' = exp(m − m') s + rowsum P        N' = exp(m − m') N + P V_j
+    n' = exp(m − m') n + rowsum P        N' = exp(m − m') N + P V_j
 
-and after the last tile O = N / s, and L = m + log s, the log-sum-exp of the row's scores. Backward
+and after the last tile O = N / n, and L = m + log n, the log-sum-exp of the row's scores. Backward
 (Dao et al. 2022, algorithm 4), a tile's probabilities come back from L alone, and the softmax's row
 sum from the output, since rowsum(∂ℓ/∂A ⊙ A) = rowsum(∂ℓ/∂O ⊙ O):
 
@@ -25,7 +25,6 @@ Saved: Q, K, V, O and L, no T² numbers. Cost: 2 T² d multiply–adds a head fo
 where the scores are computed again.
 """
 
-import math
 from itertools import product
 from typing import NamedTuple
 
@@ -36,6 +35,7 @@ from torch import Tensor
 from vitlib.nn.checks import check_cotangent
 from vitlib.nn.derived import derived
 from vitlib.nn.dropout import Drop, dropout_backward, dropout_forward
+from vitlib.nn.precision import widen
 
 TILE = 256
 """R: large enough for fast products, small enough for the cache."""
@@ -116,8 +116,10 @@ def _attend(
     tile: int,
 ) -> tuple[Float[Tensor, "*batch R d"], Float[Tensor, "*batch R 1"]]:
     """The output of the queries in these rows, and the log-sum-exp of their scores."""
-    # what a row has gathered before its first tile
-    largest, total, gathered = (q.new_full((), x) for x in (-math.inf, 0.0, 0.0))
+    # What a row has gathered before its first tile. Its largest score is finite, if as low as can
+    # be: from −inf, a tile of scores that are −inf would make inf − inf.
+    lowest = torch.finfo(q.dtype).min
+    largest, total, gathered = (q.new_full((), x) for x in (lowest, 0.0, 0.0))
     o = v
     for columns in _tiles(k.shape[-2], tile):
         scores = _scores(q[..., rows, :], k[..., columns, :])
@@ -133,9 +135,8 @@ def _attend(
 def _scores(
     q: Float[Tensor, "*batch R d"], k: Float[Tensor, "*batch S d"]
 ) -> Float[Tensor, "*batch R S"]:
-    """S of a tile, in float32 at least: exp(S − L) is only as exact as the difference."""
-    scores = q @ k.mT
-    return scores.to(torch.promote_types(scores.dtype, torch.float32)) * q.shape[-1] ** -0.5
+    """S of a tile. It is widened, since exp(S − L) is only as exact as the difference."""
+    return widen(q @ k.mT) * q.shape[-1] ** -0.5
 
 
 def _tiles(count: int, tile: int) -> list[slice]:

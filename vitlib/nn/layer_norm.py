@@ -22,6 +22,7 @@ from torch.nn import functional
 from vitlib.config import available
 from vitlib.nn.checks import check_cotangent
 from vitlib.nn.derived import Unneeded, derived
+from vitlib.nn.precision import widen
 
 Gradients = tuple[Tensor | Unneeded, Tensor | Unneeded]
 """Of gain and bias."""
@@ -44,11 +45,13 @@ def layer_norm_forward(
     eps: float = 1e-6,
 ) -> tuple[Float[Tensor, "*batch T D"], Saved]:
     """Normalise each token, then scale and shift each of its entries."""
+    x, narrow = widen(x), x.dtype
     centred = x - x.mean(dim=-1, keepdim=True)
     variance = centred.square().mean(dim=-1, keepdim=True)
     inverse_sigma = (variance + eps).rsqrt()
     x_hat = centred * inverse_sigma
-    return x_hat * weight + bias, Saved(x_hat, inverse_sigma, weight)
+    y = (x_hat * weight + bias).to(narrow)
+    return y, Saved(x_hat.to(narrow), inverse_sigma, weight)
 
 
 def layer_norm_backward(
@@ -65,11 +68,11 @@ def layer_norm_backward(
     grad_bias = grad_y.flatten(0, -2).sum(0) if needed[2] else None
     if not needed[0]:
         return None, grad_weight, grad_bias
-    g = grad_y * weight
+    g = widen(grad_y) * weight
     mean = g.mean(dim=-1, keepdim=True)
     along_x_hat = (g * x_hat).mean(dim=-1, keepdim=True)
     grad_x = (g - mean - x_hat * along_x_hat) * inverse_sigma
-    return grad_x, grad_weight, grad_bias
+    return grad_x.to(grad_y.dtype), grad_weight, grad_bias
 
 
 layer_norm = derived(layer_norm_forward, layer_norm_backward)

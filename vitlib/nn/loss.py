@@ -26,6 +26,7 @@ from torch.nn import functional
 from vitlib.config import available
 from vitlib.nn.checks import check_cotangent, check_floating
 from vitlib.nn.derived import Unneeded, derived
+from vitlib.nn.precision import widen
 
 Targets = Int[Tensor, " B"] | Float[Tensor, "B K"]
 
@@ -94,7 +95,7 @@ def cross_entropy(
     check_floating("cross_entropy", logits)
     _check_shapes(logits, targets)
     check_label_smoothing(label_smoothing)
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    logits = widen(logits)
     targets = targets if targets.is_floating_point() else targets.long()
     try:
         if available("gradients", gradients) == "derived":

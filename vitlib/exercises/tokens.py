@@ -227,3 +227,18 @@ def _(overlapping_backward: Answer) -> None:
         grad_patches = _draw(*patches.shape)
         (truth,) = torch.autograd.grad(patches, images, grad_patches)
         expect(overlapping_backward(grad_patches, patch_size, stride, size), truth, what)
+
+
+@exercise("embedding-kernel-gradient")
+def _(kernel_gradient: Answer) -> None:
+    for count, channels, size, patch_size, dim in [(1, 1, (8, 8), 4, 4), (3, 2, (6, 9), 3, 5)]:
+        images = _draw(count, channels, *size)
+        kernel = _draw(dim, channels, patch_size, patch_size).requires_grad_()
+        embedded = conv2d(images, kernel, stride=patch_size)
+        grad_map = _draw(*embedded.shape)
+        (truth,) = torch.autograd.grad(embedded, kernel, grad_map)
+        expect(
+            kernel_gradient(images, grad_map, patch_size),
+            truth,
+            f"the gradient of the kernel for {count} image{'s' * (count > 1)}, P = {patch_size}",
+        )

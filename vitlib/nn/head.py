@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from vitlib.config import available
 from vitlib.nn import linear
+from vitlib.nn.checks import check_cotangent
 from vitlib.nn.derived import Unneeded, derived
 from vitlib.nn.linear import Linear, Weights, linear_backward, linear_forward
 
@@ -58,6 +59,7 @@ def pre_logits_backward(
     Float[Tensor, "B D"] | Unneeded, Float[Tensor, "D D"] | Unneeded, Float[Tensor, " D"] | Unneeded
 ]:
     """The gradients of input, weight and bias."""
+    check_cotangent(grad_h, saved.h.shape, saved.h.dtype)
     return linear_backward(grad_h * (1 - saved.h.square()), saved.fc, needed)
 
 

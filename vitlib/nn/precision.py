@@ -1,4 +1,4 @@
-"""Where narrow numbers are not enough: means, differences and sums are formed in float32 at least."""
+"""Where narrow numbers are not enough: means and differences are formed in float32 at least."""
 
 import torch
 from torch import Tensor

@@ -242,3 +242,20 @@ def _(kernel_gradient: Answer) -> None:
             truth,
             f"the gradient of the kernel for {count} image{'s' * (count > 1)}, P = {patch_size}",
         )
+
+
+@exercise("positions-angle-gradient")
+def _(angle_gradient: Answer) -> None:
+    for images, heads, count, dim in [(1, 1, 3, 2), (2, 3, 5, 8)]:
+        x = _draw(images, heads, count, dim)
+        angles = _draw(count, dim // 2).requires_grad_()
+        pairs = torch.complex(x[..., ::2], x[..., 1::2])
+        turned = pairs * torch.polar(torch.ones_like(angles), angles)
+        y = torch.stack([turned.real, turned.imag], dim=-1).flatten(-2)
+        grad_y = _draw(*y.shape)
+        (truth,) = torch.autograd.grad(y, angles, grad_y)
+        expect(
+            angle_gradient(grad_y, y.detach()),
+            truth,
+            f"the gradient of the angles: B = {images}, H = {heads}, N = {count}, d = {dim}",
+        )

@@ -204,3 +204,13 @@ def _(stream_backward: Answer) -> None:
         truth = torch.autograd.grad(stream[-1], stream, cotangent)
         branches = [partial(linear, weight=weight) for weight in weights[:count]]
         expect(stream_backward(cotangent, branches), torch.stack(truth), what)
+
+
+@exercise("vit-readout")
+def _(readout_backward: Answer) -> None:
+    x, weight, grad_z = _draw((3, 6, 4), (5, 4), (3, 5))
+    for prefix, what in [(0, "all tokens are patches"), (2, "two tokens have no vote")]:
+        leaf = x.clone().requires_grad_()
+        z = layer_norm(leaf, (4,), eps=0)[:, prefix:].mean(1) @ weight.mT
+        (truth,) = torch.autograd.grad(z, leaf, grad_z)
+        expect(readout_backward(grad_z, x.clone(), weight, prefix), truth, what)

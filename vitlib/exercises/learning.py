@@ -4,7 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
+from vitlib.config import ViTConfig
 from vitlib.exercises import Answer, exercise, expect
+from vitlib.nn.vit import VisionTransformer
 
 
 def _draw(*shapes: tuple[int, ...]) -> list[Tensor]:
@@ -56,3 +58,93 @@ def _(temperature_slope: Answer) -> None:
         cross_entropy(z / leaf, labels).backward()
         assert leaf.grad is not None
         expect(temperature_slope(z, labels, tau), leaf.grad, f"equal to autograd at τ = {tau:g}")
+
+
+@exercise("backprop-planted")
+def _(wrong: Answer) -> None:
+    w_1, w_2, shift, x, noise = _draw((6, 6), (6, 6), (6,), (9, 6), (6,))
+    parameters = {"w_1": w_1, "shift": shift, "w_2": w_2, "gain": torch.ones_like(shift)}
+
+    def loss(p: dict[str, Tensor]) -> Tensor:
+        # a shift of all scores of a row does nothing: its gradient is exactly zero
+        scores = x @ p["w_1"] * p["gain"] + p["shift"].sum()
+        return (scores.softmax(-1) @ p["w_2"]).square().mean()
+
+    leaves = {name: value.clone().requires_grad_() for name, value in parameters.items()}
+    loss(leaves).backward()
+    truth = {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
+    hidden = torch.zeros_like(noise)
+    hidden[0], hidden[1] = truth["gain"].abs().max(), -truth["gain"].abs().max()
+    for changes, what in [
+        ({}, "all False where nothing is wrong, a gradient of zero included"),
+        ({"w_1": truth["w_1"].mT}, "finds a lost transpose"),
+        ({"w_2": -truth["w_2"]}, "finds a lost sign"),
+        ({"gain": truth["gain"] + hidden}, "finds two errors that sum to zero"),
+        ({"shift": 0.01 * noise, "w_2": 2 * truth["w_2"]}, "finds two parameters at a time"),
+    ]:
+        planted = torch.tensor([name in changes for name in parameters])
+        expect(wrong(loss, parameters, {**truth, **changes}), planted, what)
+
+
+@exercise("backprop-layer-scale")
+def _(layer_scale_backward: Answer) -> None:
+    x, weight, gamma, grad_y = _draw((3, 5, 4), (4, 4), (4,), (3, 5, 4))
+    for scale, what in [(gamma, "random gains"), (torch.zeros_like(gamma), "gains of zero")]:
+        leaf, gain = x.clone().requires_grad_(), scale.clone().requires_grad_()
+        (leaf + gain * torch.tanh(leaf @ weight)).backward(grad_y)
+        assert leaf.grad is not None
+        assert gain.grad is not None
+        branch = torch.tanh(x @ weight)
+        slope = 1 - branch.square()
+
+        def f_backward(grad: Tensor, slope: Tensor = slope) -> Tensor:
+            return (grad * slope) @ weight.mT
+
+        answer = layer_scale_backward(grad_y, branch, scale, f_backward)
+        grad_x, grad_gamma = (None, None) if answer is None else answer
+        expect(grad_x, leaf.grad, f"the gradient of X is autograd's, for {what}")
+        expect(grad_gamma, gain.grad, f"the gradient of γ is autograd's, for {what}")
+
+
+@exercise("backprop-step")
+def _(step: Answer) -> None:
+    config = ViTConfig(
+        image_size=4, patch_size=2, in_channels=1, num_classes=3, dim=4, depth=2, heads=2, mlp_dim=6
+    )
+    model = VisionTransformer(config).double()
+    draws = _draw((7, 1, 4, 4), *(parameter.shape for parameter in model.parameters()))
+    images, labels = draws[0], torch.arange(7) % 3
+    start = dict(zip(dict(model.named_parameters()), draws[1:], strict=True))
+    model.load_state_dict(start)
+    cross_entropy(model(images), labels).backward()
+    truth = {
+        name: start[name] - 0.1 * parameter.grad
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None
+    }
+    for at_once, what in [
+        (7, "the step of autograd, all images at once"),
+        (1, "the same, one at a time"),
+        (3, "the same, three at a time, with one left over"),
+    ]:
+        given = {name: value.clone() for name, value in start.items()}
+        new = step(given, images, labels, config, 0.1, at_once)
+        expect(None if new is None else _flat(new, start), _flat(truth, start), what)
+        expect(_flat(given, start), _flat(start, start), "leaves the old parameters alone")
+
+
+def _flat(parameters: dict[str, Tensor], order: dict[str, Tensor]) -> Tensor:
+    return torch.cat([parameters[name].flatten() for name in order])
+
+
+@exercise("loss-left-out")
+def _(left_out_backward: Answer) -> None:
+    (z,) = _draw((5, 4))
+    for labels, what in [
+        (torch.tensor([3, 0, 1, 1, 2]), "every image has a label"),
+        (torch.tensor([3, -1, 1, -1, 2]), "two images are left out, of sum and count"),
+    ]:
+        leaf = z.clone().requires_grad_()
+        cross_entropy(leaf, labels, ignore_index=-1).backward()
+        assert leaf.grad is not None
+        expect(left_out_backward(z.clone(), labels), leaf.grad, what)

@@ -146,3 +146,63 @@ def _(pointing: Answer) -> None:
             f"each of {count} tokens puts 99 % on its target",
             atol=0.01,
         )
+
+
+@exercise("efficient-merge")
+def _(merge: Answer) -> None:
+    q, k, v = _draw((5, 3), (11, 3), (11, 3))
+    for factor, what in {1: "", 1e4: ", for scores in the ten thousands too"}.items():
+        scores = factor * q @ k.mT
+        halves = [
+            part
+            for piece in (slice(4), slice(4, None))
+            for part in (
+                softmax(scores[:, piece], dim=-1) @ v[piece],
+                scores[:, piece].logsumexp(-1, keepdim=True),
+            )
+        ]
+        o, log_sum = merge(*halves) or (None, None)
+        expect(o, softmax(scores, dim=-1) @ v, f"the output over all keys{what}")
+        expect(
+            log_sum, scores.logsumexp(-1, keepdim=True), f"the log-sum-exp of the whole row{what}"
+        )
+
+
+@exercise("efficient-tile")
+def _(tile_gradient: Answer) -> None:
+    q, k, v, grad = _draw((6, 3), (9, 3), (9, 3), (6, 3))
+    scores = (q @ k.mT / 3**0.5).requires_grad_()
+    o = softmax(scores, dim=-1) @ v
+    (truth,) = torch.autograd.grad(o, scores, grad)
+    log_sum = scores.detach().logsumexp(-1, keepdim=True)
+    for rows, columns, what in [
+        (slice(6), slice(9), "equal to autograd where the tile is the whole matrix"),
+        (slice(2, 6), slice(2), "and where it is two of nine keys"),
+    ]:
+        expect(
+            tile_gradient(
+                q[rows], k[columns], v[columns], o.detach()[rows], log_sum[rows], grad[rows]
+            ),
+            truth[rows, columns],
+            what,
+        )
+
+
+@exercise("efficient-budget")
+def _(largest_tile: Answer) -> None:
+    for tile, width in [(1, 1), (64, 64), (256, 64), (1000, 80)]:
+        needed = tile**2 + (4 * width + 2) * tile
+        expect(largest_tile(needed, width), float(tile), f"tiles of {tile} where they fit exactly")
+        expect(largest_tile(needed - 1, width), float(tile - 1), "one fewer with one number less")
+
+
+@exercise("heads-shared-keys")
+def _(shared_backward: Answer) -> None:
+    q, k, v, grad_o = _draw((2, 3, 5, 4), (2, 5, 4), (2, 5, 4), (2, 3, 5, 4))
+    leaves = [array.requires_grad_() for array in (q, k, v)]
+    shared = [array[:, None].expand_as(q) for array in (k, v)]
+    truth = torch.autograd.grad(scaled_dot_product_attention(q, *shared), leaves, grad_o)
+    detached = [array.detach() for array in leaves]
+    found = shared_backward(grad_o, *detached) or (None, None, None)
+    for name, gradient, right in zip(("queries", "keys", "values"), found, truth, strict=True):
+        expect(gradient, right, f"the gradient of the {name} is equal to autograd")

@@ -259,3 +259,18 @@ def _(angle_gradient: Answer) -> None:
             truth,
             f"the gradient of the angles: B = {images}, H = {heads}, N = {count}, d = {dim}",
         )
+
+
+@exercise("class-token-mask")
+def _(mask_token_backward: Answer) -> None:
+    for images, patches in [(1, 4), (3, 6)]:
+        embeddings = _draw(images, patches, 5).requires_grad_()
+        mask_token = _draw(5).requires_grad_()
+        masked = _draw(images, patches) > 0
+        tokens = torch.where(masked[..., None], mask_token, embeddings)
+        grad_x = _draw(images, patches, 5)
+        truth = torch.autograd.grad(tokens, (mask_token, embeddings), grad_x)
+        found = mask_token_backward(grad_x.clone(), masked) or (None, None)
+        where = f"{images} image{'s' * (images > 1)} of {patches} patches, {masked.sum()} hidden"
+        for what, grad, right in zip(("m", "the embeddings"), found, truth, strict=True):
+            expect(grad, right, f"the gradient of {what}: {where}")

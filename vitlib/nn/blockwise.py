@@ -1,6 +1,6 @@
 """Attention tile by tile: the same function as `vitlib.nn.attention`, without a T × T matrix.
 
-    Q K V O N (*, T, d)   m n L δ (*, T, 1)   S_ij A_ij (*, R, R): R queries against R keys
+    Q K V O N (*, T, d)   m n L δ (*, T, 1)   S_ij A_ij (*, Z, Z): Z queries against Z keys
 
 Forward, with the online softmax (Milakov and Gimelshein 2018; Dao et al. 2022, algorithm 1). Going
 over the keys, a row of queries i keeps its largest score m so far, the sum n of exp(S − m), and N,
@@ -38,7 +38,7 @@ from vitlib.nn.dropout import Drop, dropout_backward, dropout_forward
 from vitlib.nn.precision import widen
 
 TILE = 256
-"""R: large enough for fast products, small enough for the cache."""
+"""Z: large enough for fast products, small enough for the cache."""
 
 
 class Saved(NamedTuple):
@@ -67,7 +67,7 @@ def blockwise_forward(
         k: keys.
         v: values.
         drop: what is dropped of the attention weights.
-        tile: R, the side of a tile; the last ones may be smaller.
+        tile: Z, the side of a tile; the last ones may be smaller.
     """
     outputs: list[Tensor] = []
     log_sums: list[Tensor] = []
@@ -114,7 +114,7 @@ def _attend(
     drop: Drop | None,
     rows: slice,
     tile: int,
-) -> tuple[Float[Tensor, "*batch R d"], Float[Tensor, "*batch R 1"]]:
+) -> tuple[Float[Tensor, "*batch Z d"], Float[Tensor, "*batch Z 1"]]:
     """The output of the queries in these rows, and the log-sum-exp of their scores."""
     # What a row has gathered before its first tile. Its largest score is finite, if as low as can
     # be: from −inf, a tile of scores that are −inf would make inf − inf.
@@ -133,8 +133,8 @@ def _attend(
 
 
 def _scores(
-    q: Float[Tensor, "*batch R d"], k: Float[Tensor, "*batch S d"]
-) -> Float[Tensor, "*batch R S"]:
+    q: Float[Tensor, "*batch Z d"], k: Float[Tensor, "*batch S d"]
+) -> Float[Tensor, "*batch Z S"]:
     """S of a tile. It is widened, since exp(S − L) is only as exact as the difference."""
     return widen(q @ k.mT) * q.shape[-1] ** -0.5
 

@@ -200,8 +200,8 @@ def _(largest_tile: Answer) -> None:
 def _(shared_backward: Answer) -> None:
     q, k, v, grad_o = _draw((2, 3, 5, 4), (2, 5, 4), (2, 5, 4), (2, 3, 5, 4))
     leaves = [array.requires_grad_() for array in (q, k, v)]
-    shared = [array[:, None].expand_as(q) for array in (k, v)]
-    truth = torch.autograd.grad(scaled_dot_product_attention(q, *shared), leaves, grad_o)
+    o = scaled_dot_product_attention(q, k[:, None].expand_as(q), v[:, None].expand_as(q))
+    truth = torch.autograd.grad(o, leaves, grad_o)
     detached = [array.detach() for array in leaves]
     found = shared_backward(grad_o, *detached) or (None, None, None)
     for name, gradient, right in zip(("queries", "keys", "values"), found, truth, strict=True):

@@ -214,3 +214,18 @@ def _(readout_backward: Answer) -> None:
         z = layer_norm(leaf, (4,), eps=0)[:, prefix:].mean(1) @ weight.mT
         (truth,) = torch.autograd.grad(z, leaf, grad_z)
         expect(readout_backward(grad_z, x.clone(), weight, prefix), truth, what)
+
+
+@exercise("mlp-from-output")
+def _(relu_mlp_backward: Answer) -> None:
+    grad_y, x, w_1, b_1, w_2, b_2 = _draw((2, 5, 4), (2, 5, 4), (4, 6), (6,), (6, 4), (4,))
+    leaves = [array.requires_grad_() for array in (x, w_1, b_1, w_2, b_2)]
+    h = relu(linear(x, w_1.mT, b_1))
+    truth = torch.autograd.grad(linear(h, w_2.mT, b_2), leaves, grad_y)
+    given = [array.detach() for array in (x, h, w_1, w_2)]
+    before = [array.clone() for array in given]
+    found = relu_mlp_backward(grad_y, *given) or [None] * 5
+    for name, gradient, right in zip(("X", "W_1", "b_1", "W_2", "b_2"), found, truth, strict=True):
+        expect(gradient, right, f"the gradient of {name} is equal to autograd")
+    for array, old in zip(given, before, strict=True):
+        expect(array, old, "what was given is as it was")

@@ -15,8 +15,8 @@ class Cursor:
     """
 
     def __init__(self, tokens: list[Token], latex: str):
-        end = tokens[-1].position + len(tokens[-1].text) if tokens else len(latex)
-        self.tokens = [*tokens, Token("stop", "", end)]
+        end = tokens[-1].end if tokens else len(latex)
+        self.tokens = [*tokens, Token("stop", "", end, end)]
         self.latex = latex
         self.place = 0
 

@@ -61,7 +61,7 @@ def parse(latex: str, functions: Collection[str] = ()) -> Formula:
         FormulaError: The LaTeX is not in the grammar; the message points at the place.
     """
     chains = [
-        _Parser(tokens, latex, functions).equation() for tokens in equations(tokenise(latex), latex)
+        Parser(tokens, latex, functions).equation() for tokens in equations(tokenise(latex), latex)
     ]
     if not chains:
         raise FormulaError("the formula is empty", latex, 0)
@@ -74,7 +74,7 @@ def parse_expression(latex: str, functions: Collection[str] = ()) -> Node:
     Raises:
         FormulaError: The LaTeX is not in the grammar; the message points at the place.
     """
-    parser = _Parser(tokenise(latex), latex, functions)
+    parser = Parser(tokenise(latex), latex, functions)
     node = parser.expression()
     parser.finish()
     return node
@@ -87,7 +87,9 @@ def _without_brackets(node: Node) -> str | None:
     return node.function if isinstance(node, Call) and node.bare else None
 
 
-class _Parser(Scripts):
+class Parser(Scripts):
+    """The tokens of one equation as a tree; a method for each rule of the grammar."""
+
     def __init__(self, tokens: list[Token], latex: str, functions: Collection[str]):
         super().__init__(tokens, latex)
         self.functions = functions
@@ -95,6 +97,7 @@ class _Parser(Scripts):
         self.opened: list[str] = []
 
     def equation(self) -> tuple[Node, ...]:
+        """Read all sides, to the end."""
         sides = [self.expression()]
         while self.accept("="):
             sides.append(self.expression())
@@ -106,6 +109,7 @@ class _Parser(Scripts):
         return tuple(sides)
 
     def expression(self) -> Node:
+        """Read terms with + and - between them."""
         sign = self.accept("-", "+")
         node = self.term()
         if sign and sign.text == "-":
@@ -116,12 +120,14 @@ class _Parser(Scripts):
         return node
 
     def term(self) -> Node:
+        r"""Read products with `\odot` between them."""
         node = self.product()
         while operator := self.accept("\\odot"):
             node = Binary(operator.position, "odot", node, self.product())
         return node
 
     def product(self) -> Node:
+        """Read factors with a product, a quotient or a remainder between them."""
         node = last = self.factor()
         divided = False
         while True:
@@ -145,6 +151,7 @@ class _Parser(Scripts):
             divided = False
 
     def starts_factor(self) -> bool:
+        """Whether a factor begins here."""
         token = self.token
         if token.kind in ("number", "letter", "word"):
             return True
@@ -161,14 +168,15 @@ class _Parser(Scripts):
         token = self.token
         if token.kind == "number" and len(token.text) > 1:
             self.tokens[self.place : self.place + 1] = [
-                Token("number", token.text[0], token.position),
-                Token("number", token.text[1:], token.position + 1),
+                Token("number", token.text[0], token.position, token.position + 1),
+                Token("number", token.text[1:], token.position + 1, token.end),
             ]
         elif token.text in BOLD | set(ACCENTS) | FRACTIONS | {"\\sqrt"}:
             self.fail(f"put {token.text} and what belongs to it in braces")
         return self.primary()
 
     def primary(self) -> Node:
+        """Read a factor without scripts."""
         token = self.token
         if token.kind == "number":
             return Number(self.advance().position, token.text)
@@ -206,6 +214,7 @@ class _Parser(Scripts):
         return f"{name}_" if iskeyword(name) else name
 
     def letter(self) -> Node:
+        """Read a letter, or a function of one letter and its brackets."""
         token = self.token
         name = self.name()
         primes = 0
@@ -216,6 +225,7 @@ class _Parser(Scripts):
         return Symbol(token.position, name + "_prime" * primes, bold=False)
 
     def bold(self) -> Node:
+        """Read a name in bold."""
         position = self.advance().position
         if self.accept("{"):
             name = ""
@@ -233,6 +243,7 @@ class _Parser(Scripts):
         return Symbol(position, name, bold=True)
 
     def accent(self) -> Node:
+        """Read a symbol with an accent, which is part of its name."""
         token = self.advance()
         inner = self.accept("{")
         node = self.factor() if inner else self.primary()
@@ -243,6 +254,7 @@ class _Parser(Scripts):
         return replace(node, position=token.position, name=f"{node.name}_{ACCENTS[token.text]}")
 
     def group(self) -> Node:
+        """Read an expression in brackets."""
         opening = self.advance()
         self.opened.append("")
         node = self.expression()
@@ -252,6 +264,7 @@ class _Parser(Scripts):
         return replace(node, bare=False) if isinstance(node, Call) else node
 
     def arguments(self, closing: str) -> tuple[Node, ...]:
+        """Read what a function takes, to the closing bracket."""
         self.opened.append(closing)
         found = [self.expression()]
         while self.accept(","):
@@ -261,6 +274,7 @@ class _Parser(Scripts):
         return tuple(found)
 
     def function_bracket(self) -> Node:
+        """Read brackets that are a function of what they hold."""
         opening = self.advance()
         closing, name, count = FUNCTION_BRACKETS[opening.text]
         arguments = self.arguments(closing)
@@ -271,6 +285,7 @@ class _Parser(Scripts):
         return Call(opening.position, name, arguments)
 
     def call(self, token: Token, name: str) -> Node:
+        """Read the arguments of a function whose name has been read."""
         while self.accept("'"):
             name += "'"
         caret = self.accept("^")
@@ -286,6 +301,7 @@ class _Parser(Scripts):
         return raised(node) if raised else node
 
     def reduction(self) -> Node:
+        """Read a sum, and its like, over index letters."""
         token = self.advance()
         if not self.accept("_"):
             if token.text in ("\\max", "\\min"):
@@ -313,12 +329,14 @@ class _Parser(Scripts):
         )
 
     def fraction(self) -> Node:
+        """Read a fraction or a derivative."""
         token = self.advance()
         if self.at("{") and self.tokens[self.place + 1].text == "\\partial":
             return Derivative(token.position, self.differential(), self.differential())
         return Binary(token.position, "/", self.argument(), self.argument())
 
     def differential(self) -> Symbol | Entry:
+        """Read what is differentiated, or by what."""
         self.expect("{")
         self.expect("\\partial")
         position = self.token.position

@@ -20,6 +20,7 @@ from vitlib.proof.errors import FormulaError, pointed
 from vitlib.proof.evidence import Evidence, Refutation, one_digit
 from vitlib.proof.latex import parse
 from vitlib.proof.measure import Measurement, least_error, measure
+from vitlib.proof.mutants import Mutant, mutants
 from vitlib.proof.oracles import Computation, array_functions, given
 from vitlib.proof.symbolic import differentiated, unequal
 from vitlib.proof.syntax import Formula, first_position
@@ -38,6 +39,7 @@ class _Check:
     cases: list[Environment]
     truths: list[Measurement]
     indices: Mapping[str, str]
+    tolerance: float
 
 
 class Page:
@@ -122,7 +124,7 @@ class Page:
                 names,
                 indices,
             )
-        check = _Check(names, environments, truths, indices)
+        check = _Check(names, environments, truths, indices, tolerance)
         refutations = tuple(_refute(label, latex, mistake, check) for mistake in mistakes)
         symbols = frozenset[str]().union(*(measurement.symbols for measurement in truths))
         evidence = Evidence(
@@ -153,11 +155,49 @@ class Page:
             FormulaError: The formula cannot be read.
             ValueError: Nothing was checked under this label.
         """
-        if label not in self._checks:
-            raise ValueError(f"{label} was not checked on {self.name}: check it first")
-        check = self._checks[label]
+        check = self._checked(label)
         error = least_error(parse(latex, check.functions), check.cases, check.truths, check.indices)
         return inf if error is None else error
+
+    def mutants(self, label: str) -> list[Mutant]:
+        """What is printed, with one thing lost from it at a time.
+
+        Args:
+            label: Label of a display that was checked.
+
+        Raises:
+            ValueError: Nothing was checked under this label.
+        """
+        return mutants(self._latex(label), self._checked(label).functions)
+
+    def holds(self, label: str, latex: str) -> bool:
+        """Whether a check that passed before would pass with another formula.
+
+        Args:
+            label: Label of the display.
+            latex: What to put in its place.
+
+        Returns:
+            Whether it has a value in every case, to within the tolerance of the check.
+
+        Raises:
+            FormulaError: The formula cannot be read.
+            ValueError: Nothing was checked under this label.
+        """
+        check = self._checked(label)
+        formula = parse(latex, check.functions)
+        try:
+            return all(
+                measure(formula, case, check.indices).worst.error <= check.tolerance
+                for case in check.cases
+            )
+        except FormulaError:
+            return False
+
+    def _checked(self, label: str) -> _Check:
+        if label not in self._checks:
+            raise ValueError(f"{label} was not checked on {self.name}: check it first")
+        return self._checks[label]
 
     def _latex(self, label: str) -> str:
         if label not in self.equations:

@@ -28,12 +28,14 @@ class Token:
     r"""One token: `kind` is row, begin, end, word, command, number, letter, mark or stop.
 
     `text` is what the parser compares: a command with its backslash, the content of a word
-    (`\operatorname{softmax}` gives `softmax`), a number without thousands separators.
+    (`\operatorname{softmax}` gives `softmax`), a number without thousands separators. In the LaTeX
+    it reaches from `position` to `end`.
     """
 
     kind: str
     text: str
     position: int
+    end: int
 
 
 def tokenise(latex: str) -> list[Token]:
@@ -64,7 +66,7 @@ def tokenise(latex: str) -> list[Token]:
             if not opened:
                 raise FormulaError("this } closes nothing", latex, position)
             opened.pop()
-        tokens.append(Token(kind, text, position))
+        tokens.append(Token(kind, text, position, found.end()))
         position = found.end()
     if opened:
         raise FormulaError("this { is not closed", latex, opened[-1])
@@ -87,7 +89,7 @@ def equations(tokens: list[Token], latex: str) -> list[list[Token]]:
             raise FormulaError("a row may have one &", latex, row[ampersands[1]].position)
         goes_on = bool(found) and (ampersands == [0] or row[0].text == "=" or not _relates(row))
         piece: list[Token] = []
-        for token in [*row, Token("command", r"\qquad", 0)]:
+        for token in [*row, Token("command", r"\qquad", 0, 0)]:
             if token.text == "&":
                 continue
             if token.text != r"\qquad":

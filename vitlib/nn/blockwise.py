@@ -10,9 +10,10 @@ gathered before shrinks by the same factor:
     S_ij = Q_i K_j⊤ / √d      m' = max(m, rowmax S_ij)      P = exp(S_ij − m')
     n' = exp(m − m') n + rowsum P        N' = exp(m − m') N + P V_j
 
-and after the last tile O = N / n, and L = m + log n, the log-sum-exp of the row's scores. Backward
-(Dao et al. 2022, algorithm 4), a tile's probabilities come back from L alone, and the softmax's row
-sum from the output, since rowsum(∂ℓ/∂A ⊙ A) = rowsum(∂ℓ/∂O ⊙ O):
+and after the last tile O = N / n, and L = m + log n, the log-sum-exp of the row's scores (to divide
+only here, and to keep L alone, is Dao 2023). Backward (Dao et al. 2022, algorithm 4), a tile's
+weights come back from L, and the softmax's row sum from the output, since
+rowsum(∂ℓ/∂A ⊙ A) = rowsum(∂ℓ/∂O ⊙ O):
 
     δ = rowsum(∂ℓ/∂O ⊙ O)       A_ij = exp(S_ij − L_i)
     ∂ℓ/∂V_j = Σ_i A_ij⊤ ∂ℓ/∂O_i       ∂ℓ/∂S_ij = A_ij ⊙ (∂ℓ/∂O_i V_j⊤ − δ_i)
@@ -120,7 +121,7 @@ def _attend(
     # be: from −inf, a tile of scores that are −inf would make inf − inf.
     lowest = torch.finfo(q.dtype).min
     largest, total, gathered = (q.new_full((), x) for x in (lowest, 0.0, 0.0))
-    o = v
+    o = v  # of its type, unless autocast narrows the products: then the output is as narrow
     for columns in _tiles(k.shape[-2], tile):
         scores = _scores(q[..., rows, :], k[..., columns, :])
         grown = scores.amax(dim=-1, keepdim=True).clamp(min=largest)

@@ -247,12 +247,11 @@ def _(kernel_gradient: Answer) -> None:
 @exercise("positions-angle-gradient")
 def _(angle_gradient: Answer) -> None:
     for images, heads, count, dim in [(1, 1, 3, 2), (2, 3, 5, 8)]:
-        x = _draw(images, heads, count, dim)
+        x, grad_y = _draw(2, images, heads, count, dim)
         angles = _draw(count, dim // 2).requires_grad_()
         pairs = torch.complex(x[..., ::2], x[..., 1::2])
         turned = pairs * torch.polar(torch.ones_like(angles), angles)
         y = torch.stack([turned.real, turned.imag], dim=-1).flatten(-2)
-        grad_y = _draw(*y.shape)
         (truth,) = torch.autograd.grad(y, angles, grad_y)
         expect(
             angle_gradient(grad_y, y.detach()),
@@ -264,11 +263,11 @@ def _(angle_gradient: Answer) -> None:
 @exercise("class-token-mask")
 def _(mask_token_backward: Answer) -> None:
     for images, patches in [(1, 4), (3, 6)]:
-        embeddings = _draw(images, patches, 5).requires_grad_()
+        embeddings, grad_x = _draw(2, images, patches, 5)
+        embeddings.requires_grad_()
         mask_token = _draw(5).requires_grad_()
         masked = _draw(images, patches) > 0
         tokens = torch.where(masked[..., None], mask_token, embeddings)
-        grad_x = _draw(images, patches, 5)
         truth = torch.autograd.grad(tokens, (mask_token, embeddings), grad_x)
         found = mask_token_backward(grad_x.clone(), masked) or (None, None)
         where = f"{images} image{'s' * (images > 1)} of {patches} patches, {masked.sum()} hidden"

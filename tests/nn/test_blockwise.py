@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from vitlib import VisionTransformer, ViTConfig
 from vitlib.nn import multi_head
-from vitlib.nn.attention import attention_backward, attention_forward
+from vitlib.nn.attention import attention, attention_backward, attention_forward
 from vitlib.nn.blockwise import blockwise_attention, blockwise_backward, blockwise_forward
 from vitlib.nn.dropout import draw
 from vitlib.nn.rotary import rope_table
@@ -153,6 +153,21 @@ def test_narrow_numbers_lose_no_more_than_in_the_explicit_form(dtype, spread):
         assert ours.dtype == dtype
         # exp(S − L) carries the rounding of L, which is a few units in the last place
         assert (ours - right).norm() < 1.5 * (theirs - right).norm()
+
+
+def test_autocast_narrows_the_output_as_in_the_explicit_form():
+    outputs, gradients = [], []
+    leaves = [x.requires_grad_() for x in torch.randn(3, 2, 11, 4, dtype=torch.float32)]
+    for form, options in ((attention, (None,)), (blockwise_attention, (None, 4))):
+        with torch.autocast("cpu", torch.bfloat16):
+            o = form(*leaves, *options)
+        outputs.append(o)
+        gradients.append(torch.autograd.grad(o.float().square().sum(), leaves))
+    assert [o.dtype for o in outputs] == [torch.bfloat16, torch.bfloat16]
+    torch.testing.assert_close(*outputs, rtol=0.05, atol=0.02)
+    for one, other in zip(*gradients, strict=True):
+        assert one.dtype == other.dtype == torch.float32
+        assert (one - other).norm() < 0.1 * one.norm()
 
 
 @pytest.mark.parametrize("limit", [0, 4, 5])

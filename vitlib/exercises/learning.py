@@ -1,11 +1,14 @@
 """Exercises of part IV, Learning."""
 
+from unittest.mock import patch
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
 from vitlib.config import ViTConfig
 from vitlib.exercises import Answer, exercise, expect
+from vitlib.nn.tokens import tokens_forward
 from vitlib.nn.vit import VisionTransformer
 
 
@@ -128,9 +131,12 @@ def _(step: Answer) -> None:
         (3, "the same, three at a time, with one left over"),
     ]:
         given = {name: value.clone() for name, value in start.items()}
-        new = step(given, images, labels, config, 0.1, at_once)
+        with patch("vitlib.nn.vit.tokens_forward", wraps=tokens_forward) as calls:
+            new = step(given, images, labels, config, 0.1, at_once)
         expect(None if new is None else _flat(new, start), _flat(truth, start), what)
         expect(_flat(given, start), _flat(start, start), "leaves the old parameters alone")
+        most = max((len(call.args[0]) for call in calls.call_args_list), default=0)
+        expect(float(most > at_once), 0.0, f"never more than {at_once} in memory")
 
 
 def _flat(parameters: dict[str, Tensor], order: dict[str, Tensor]) -> Tensor:

@@ -205,6 +205,26 @@ def test_a_check_can_be_repeated_with_another_formula(page):
         page.recheck("mean", LATEX["mean"])
 
 
+def test_a_check_says_whether_another_formula_would_pass(page):
+    page.check("scores", SCORES, tolerance=1e-9)
+    assert page.holds("scores", LATEX["scores"])
+    assert page.holds("scores", LATEX["scores"].replace("d}", "d + 10^{-10}}"))
+    assert not page.holds("scores", LATEX["scores"].replace("d}", "d + 10^{-8}}"))
+    assert not page.holds("scores", r"\mathbf S = \mathbf Q \mathbf K")
+    assert not page.holds("scores", r"\mathbf S = \mathbf R")
+    with pytest.raises(proof.FormulaError):
+        page.holds("scores", r"\mathbf S = \mathbf Q \mathbf K^\top}")
+    with pytest.raises(ValueError, match="mean was not checked"):
+        page.holds("mean", LATEX["mean"])
+
+
+def test_mutants_are_to_be_had_of_what_was_checked(page):
+    page.check("scores", SCORES)
+    assert len(page.mutants("scores")) == 5
+    with pytest.raises(ValueError, match="mean was not checked"):
+        page.mutants("mean")
+
+
 # Files
 
 CHAPTER = """# Scores

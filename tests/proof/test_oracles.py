@@ -220,6 +220,18 @@ def test_a_function_may_take_whole_matrices():
     assert error(latex, case) < 1e-14
 
 
+def test_what_a_function_asserts_of_its_arguments_is_a_matter_of_shape():
+    attend = torch.nn.MultiheadAttention(6, 3, batch_first=True).double()
+    case = proof.Computation(
+        {"X": "T D"},
+        {"Y": lambda X: X},
+        sizes={"D": 6, "T": 4},
+        functions={"MHA": lambda x: attend(x[None], x[None], x[None])[0][0]},
+    )(rng())
+    with pytest.raises(proof.ShapeError, match=r"MHA does not take these .* dimension of 6"):
+        error(r"\mathbf Y = \operatorname{MHA}(\mathbf X^\top)", case)
+
+
 def test_arguments_that_a_function_does_not_take_are_a_wrong_shape():
     functions = {"Attention": functional.scaled_dot_product_attention}
     case = proof.Computation(ATTENTION.inputs, ATTENTION.steps, functions=functions)(rng())

@@ -265,7 +265,7 @@ class _Evaluator(Indices):
             letters, arrays = aligned(*arguments)
             try:
                 return Value(given(*arrays), letters)
-            except (RuntimeError, IndexError, ValueError) as error:
+            except (RuntimeError, IndexError, ValueError, AssertionError) as error:
                 reason = str(error).split("\n", 1)[0]
                 raise MismatchError(f"{name} does not take these arguments: {reason}") from None
         if name in ("max", "min") and len(arguments) == 1:

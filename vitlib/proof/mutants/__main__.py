@@ -42,7 +42,7 @@ def _run(chapters: list[Path]) -> int:
         for excuse in listed:
             if not (book / f"{excuse.chapter}.md").is_file():
                 problems += 1
-                print(f"FAIL  {FILE}: there is no chapter {excuse.chapter}")
+                print(f"  FAIL  {FILE}: there is no chapter {excuse.chapter}")
     return problems
 
 
@@ -65,7 +65,8 @@ def _report(name: str, trial: Trial, own: list[Excuse]) -> int:
     problems += [f"{s.label} does not miss this {s.kind}:\n        {s.row}" for s in blamed]
     if not trial.problems:
         problems += [
-            f"{FILE}: {excuse.label} has no such survivor:\n        {excuse.row}" for excuse in gone
+            f"{FILE}: {excuse.label} has no such survivor:\n        {excuse.row.strip()}"
+            for excuse in gone
         ]
     for problem in problems:
         print(f"  FAIL  {problem}", flush=True)

@@ -46,12 +46,14 @@ def excuses(book: Path) -> list[Excuse]:
     if not path.is_file():
         return []
     try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8")).get("equivalent", [])
-        found = [Excuse(**entry) for entry in entries]
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        found = [Excuse(**entry) for entry in tables.pop("equivalent", [])]
     except (tomllib.TOMLDecodeError, TypeError) as error:
         raise ValueError(
             f"{path}: {error}: give chapter, label, row and why below each [[equivalent]]"
         ) from None
+    if tables:
+        raise ValueError(f"{path}: {', '.join(tables)}: give nothing but [[equivalent]]")
     for excuse in found:
         if not excuse.why.strip():
             raise ValueError(f"{path}: {excuse.label}: a survivor without a reason: say why")

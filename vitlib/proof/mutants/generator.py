@@ -196,7 +196,9 @@ class _Editor:
         """What is printed with another text in place of some tokens, of one if `stop` is None."""
         left = self.latex[: self.begin(start)]
         right = self.latex[self.tokens[(stop or start + 1) - 1].end :]
-        if not text and right[:1].isspace():
+        if not text and left[-1:] in ("{", "("):
+            right = right.lstrip(" ")
+        elif not text and (right[:1].isspace() or right[:1] in ("", "}", ")")):
             left = left.rstrip(" ")
         latex = _joined(_joined(left, text), right)
         return Mutant(kind, latex, _row(latex, len(left)))

@@ -7,6 +7,10 @@
 #   make serve       serve the built book on http://localhost:8000
 #   make clean       remove what was built (not .venv)
 #
+# Are the checks and the tests worth something? Both put faults in and expect them to be noticed.
+#   make mutants-book   a sign, a factor, a sum is lost from every checked equation (minutes)
+#   make mutants        a line of vitlib/nn or vitlib/proof is changed (hours; goes on where it stopped)
+#
 # A smaller, CPU-only PyTorch on Linux:
 #   make book TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
@@ -22,7 +26,7 @@ JUPYTER_BOOK := $(BIN)/jupyter-book build . -W -n --keep-going --quiet
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: book test lint notebooks lab serve clean
+.PHONY: book test lint notebooks mutants-book mutants lab serve clean
 .DEFAULT_GOAL := book
 
 $(BIN)/python:
@@ -59,6 +63,13 @@ test: $(VENV)/.book,test-installed
 lint: $(VENV)/.book,test-installed
 	$(BIN)/pre-commit run --all-files
 
+mutants-book: $(VENV)/.book-installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m vitlib.proof.mutants
+
+mutants: $(VENV)/.book,test,mutants-installed
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run --max-children 2
+	$(BIN)/python tests/mutants.py
+
 # A chapter opens as a notebook on a double click; the setting stays inside .venv.
 lab: $(VENV)/.book,lab-installed
 	@mkdir -p $(VENV)/etc/jupyter/labconfig
@@ -70,4 +81,4 @@ serve: book
 	$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
 
 clean:
-	rm -rf _build
+	rm -rf _build mutants

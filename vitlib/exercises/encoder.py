@@ -222,10 +222,10 @@ def _(relu_mlp_backward: Answer) -> None:
     leaves = [array.requires_grad_() for array in (x, w_1, b_1, w_2, b_2)]
     h = relu(linear(x, w_1.mT, b_1))
     truth = torch.autograd.grad(linear(h, w_2.mT, b_2), leaves, grad_y)
-    given = [array.detach() for array in (x, h, w_1, w_2)]
+    given = [array.detach() for array in (grad_y, x, h, w_1, w_2)]
     before = [array.clone() for array in given]
-    found = relu_mlp_backward(grad_y, *given) or [None] * 5
+    found = relu_mlp_backward(*given) or [None] * 5
     for name, gradient, right in zip(("X", "W_1", "b_1", "W_2", "b_2"), found, truth, strict=True):
         expect(gradient, right, f"the gradient of {name} is equal to autograd")
-    for array, old in zip(given, before, strict=True):
-        expect(array, old, "what was given is as it was")
+    for name, array, old in zip(("grad_y", "x", "h", "w_1", "w_2"), given, before, strict=True):
+        expect(array, old, f"{name} is as it was given")

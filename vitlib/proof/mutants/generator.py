@@ -198,7 +198,7 @@ class _Editor:
         right = self.latex[self.tokens[(stop or start + 1) - 1].end :]
         if not text and left[-1:] in ("{", "("):
             right = right.lstrip(" ")
-        elif not text and (right[:1].isspace() or right[:1] in ("", "}", ")")):
+        elif not text and (right[:1].isspace() or right[:1] in ("", "}", ")", ",")):
             left = left.rstrip(" ")
         latex = _joined(_joined(left, text), right)
         return Mutant(kind, latex, _row(latex, len(left)))

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -79,21 +80,18 @@ class Arithmetic:
         return ELEMENTWISE[name][int(self.symbolic)]
 
 
-def _along(axis: int, mean: bool = False) -> Callable[[Value, Arithmetic], Value]:
-    def reduce(value: Value, arithmetic: Arithmetic) -> Value:
-        total = value.data.sum(axis=axis, keepdims=True)
-        size = arithmetic.array(value.data.shape[axis])
-        return Value(total / size if mean else total, value.letters)
-
-    return reduce
+def _sum(axis: int, value: Value, arithmetic: Arithmetic) -> Value:
+    return Value(value.data.sum(axis=axis, keepdims=True), value.letters)
 
 
-def _extreme(name: str) -> Callable[[Value, Arithmetic], Value]:
-    def reduce(value: Value, arithmetic: Arithmetic) -> Value:
-        function: Any = arithmetic.function(name)
-        return Value(function.reduce(value.data, axis=-1, keepdims=True), value.letters)
+def _mean(axis: int, value: Value, arithmetic: Arithmetic) -> Value:
+    total = _sum(axis, value, arithmetic)
+    return Value(total.data / arithmetic.array(value.data.shape[axis]), value.letters)
 
-    return reduce
+
+def _rowmax(value: Value, arithmetic: Arithmetic) -> Value:
+    function: Any = arithmetic.function("max")
+    return Value(function.reduce(value.data, axis=-1, keepdims=True), value.letters)
 
 
 def _softmax(value: Value, arithmetic: Arithmetic) -> Value:
@@ -130,11 +128,11 @@ def _norm(value: Value, arithmetic: Arithmetic) -> Value:
 # Functions of whole matrices; those of rows and columns keep the axis, with length 1.
 OF_MATRICES: Mapping[str, Callable[[Value, Arithmetic], Value]] = {
     "softmax": _softmax,
-    "rowsum": _along(-1),
-    "rowmean": _along(-1, mean=True),
-    "rowmax": _extreme("max"),
-    "colsum": _along(-2),
-    "colmean": _along(-2, mean=True),
+    "rowsum": partial(_sum, -1),
+    "rowmean": partial(_mean, -1),
+    "rowmax": _rowmax,
+    "colsum": partial(_sum, -2),
+    "colmean": partial(_mean, -2),
     "diag": _diagonal,
     "tr": _trace,
     "norm": _norm,

@@ -2,6 +2,7 @@ r"""The printed operators. `\mathbf 0`, `\mathbf 1` and `\mathbf I` fit the othe
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -25,14 +26,14 @@ def shaped(left: Operand, right: Operand) -> tuple[Value, Value]:
     return left, right.filled(left.shape) if isinstance(right, Unshaped) else right
 
 
-def _by_entry(function: Callable[..., Array]) -> Callable[[Operand, Operand], Value]:
-    return lambda left, right: elementwise(function, *shaped(left, right))
+def _by_entry(function: Callable[..., Array], left: Operand, right: Operand) -> Value:
+    return elementwise(function, *shaped(left, right))
 
 
-add = _by_entry(np.add)
-subtract = _by_entry(np.subtract)
-hadamard = _by_entry(np.multiply)
-remainder = _by_entry(np.mod)
+add = partial(_by_entry, np.add)
+subtract = partial(_by_entry, np.subtract)
+hadamard = partial(_by_entry, np.multiply)
+remainder = partial(_by_entry, np.mod)
 
 
 def product(left: Operand, right: Operand) -> Operand:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vitlib.exercises import Grade, exercise, expect, grade, names
+from vitlib.exercises import Grade, exercise, expect, grade, names, results
 
 
 @pytest.fixture(autouse=True)
@@ -68,3 +68,26 @@ def test_an_unknown_exercise_is_an_error_that_names_the_nearest() -> None:
 def test_names_are_sorted() -> None:
     assert list(names()) == sorted(names())
     assert "double" in names()
+
+
+@pytest.mark.parametrize(
+    ("answer", "remark"),
+    [
+        (lambda x: (x, -x), None),
+        (lambda x: [x, -x], None),
+        (lambda x: None, "returns nothing yet. Wanted: x itself."),
+        (lambda x: x, "returns a Tensor, not 2 results."),
+        (lambda x: (x,), "returns 1 results, not 2."),
+        (lambda x: (x, x), "is off by 2. Wanted: its negative."),
+    ],
+)
+def test_an_answer_of_several_parts(answer, remark: str | None) -> None:
+    @exercise("both")
+    def _(answer) -> None:
+        same, negative = results(answer(torch.ones(2)), 2)
+        expect(same, torch.ones(2), "x itself")
+        expect(negative, -torch.ones(2), "its negative")
+
+    result = grade("both", answer)
+    assert result.passed == (remark is None)
+    assert remark is None or result.remarks[-1] == remark

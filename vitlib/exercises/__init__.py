@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Grade", "exercise", "expect", "grade", "names"]
+__all__ = ["Grade", "exercise", "expect", "grade", "names", "results"]
 
 Answer = Callable[..., Any]
 
@@ -79,6 +79,26 @@ def expect(actual: object, expected: Tensor | float, what: str, *, atol: float =
     if not error <= atol:
         raise AssertionError(f"is off by {error:.1g}. Wanted: {what}.")
     _passed.append(what)
+
+
+def results(returned: object, count: int) -> tuple[Any, ...]:
+    """What the reader's function returned, where it should return several things.
+
+    Args:
+        returned: what came back; nothing, from a stub, counts as so many times nothing.
+        count: how many things there should be.
+
+    Raises:
+        AssertionError: if there are more, or fewer.
+    """
+    if returned is None:
+        return (None,) * count
+    if not isinstance(returned, tuple | list):
+        raise AssertionError(f"returns a {type(returned).__name__}, not {count} results.")
+    found: tuple[Any, ...] = tuple(returned)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    if len(found) != count:
+        raise AssertionError(f"returns {len(found)} results, not {count}.")
+    return found
 
 
 def _tensor(value: Tensor | float) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, scaled_dot_product_attention, softmax
 
-from vitlib.exercises import Answer, exercise, expect
+from vitlib.exercises import Answer, exercise, expect, results
 
 
 def _draw(*shapes: tuple[int, ...]) -> list[Tensor]:
@@ -121,7 +121,7 @@ def _(repack: Answer) -> None:
     heads, width = 2, 6  # not three heads: the way back would then be the way
     x, weight, bias = _draw((5, 12), (12, 36), (36,))
     foreign = (x @ weight + bias).view(5, heads, 3, width).transpose(1, 2).flatten(1)
-    new_weight, new_bias = repack(weight, bias, heads) or (None, None)
+    new_weight, new_bias = results(repack(weight, bias, heads), 2)
     packed = None if new_weight is None or new_bias is None else x @ new_weight + new_bias
     expect(packed, foreign, "each head has the queries, keys and values that it had")
     expect(
@@ -134,7 +134,7 @@ def _(pointing: Answer) -> None:
     generator = torch.Generator().manual_seed(0)
     for count in (5, 16, 50):
         targets = torch.randint(count, (count,), generator=generator)
-        q, k = pointing(targets) or (None, None)
+        q, k = results(pointing(targets), 2)
         for name, array in {"queries": q, "keys": k}.items():
             shape = torch.Size((count, 2))
             if isinstance(array, Tensor) and array.shape != shape:
@@ -161,7 +161,7 @@ def _(merge: Answer) -> None:
                 scores[:, piece].logsumexp(-1, keepdim=True),
             )
         ]
-        o, log_sum = merge(*halves) or (None, None)
+        o, log_sum = results(merge(*halves), 2)
         expect(o, softmax(scores, dim=-1) @ v, f"the output over all keys{what}")
         expect(
             log_sum, scores.logsumexp(-1, keepdim=True), f"the log-sum-exp of the whole row{what}"
@@ -203,6 +203,6 @@ def _(shared_backward: Answer) -> None:
     o = scaled_dot_product_attention(q, k[:, None].expand_as(q), v[:, None].expand_as(q))
     truth = torch.autograd.grad(o, leaves, grad_o)
     detached = [array.detach() for array in leaves]
-    found = shared_backward(grad_o, *detached) or (None, None, None)
+    found = results(shared_backward(grad_o, *detached), 3)
     for name, gradient, right in zip(("queries", "keys", "values"), found, truth, strict=True):
         expect(gradient, right, f"the gradient of the {name} is equal to autograd")

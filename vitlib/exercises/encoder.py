@@ -10,7 +10,7 @@ from torch.nn.functional import gelu, layer_norm, linear, relu, rms_norm, silu
 from torch.overrides import TorchFunctionMode
 
 from vitlib.config import ViTConfig, named_config
-from vitlib.exercises import Answer, exercise, expect
+from vitlib.exercises import Answer, exercise, expect, results
 from vitlib.nn.activations import swiglu_forward
 from vitlib.summary import summary
 
@@ -37,7 +37,7 @@ def _(rms_norm_backward: Answer) -> None:
 @exercise("norm-fold")
 def _(fold: Answer) -> None:
     gamma, beta, weight, bias = _draw((6,), (6,), (6, 4), (4,))
-    new_weight, new_bias = fold(gamma, beta, weight, bias) or (None, None)
+    new_weight, new_bias = results(fold(gamma, beta, weight, bias), 2)
     zeros = layer_norm(torch.zeros(1, 6, dtype=torch.float64), (6,), gamma, beta)
     expect(new_bias, (zeros @ weight + bias)[0], "the bias is what a token of zeros comes to")
     expect(
@@ -57,7 +57,7 @@ def _(merge: Answer) -> None:
         for piece in x.split([3, 5], dim=-1):
             variance, mean = torch.var_mean(piece, dim=-1, correction=0, keepdim=True)
             pieces += [piece.shape[-1], mean, variance]
-        mean, variance = merge(*pieces) or (None, None)
+        mean, variance = results(merge(*pieces), 2)
         whole = torch.var_mean(x.double(), dim=-1, correction=0, keepdim=True)
         expect(mean, whole[1], f"{what}: the mean", atol=atol)
         expect(variance, whole[0], f"{what}: the variance", atol=atol)
@@ -150,7 +150,7 @@ class _Widest(TorchFunctionMode):
 def _(gates_first: Answer) -> None:
     x, weight, bias = _draw((5, 4), (12, 4), (12,))
     value, gate = linear(x, weight, bias).chunk(2, dim=-1)
-    new_weight, new_bias = gates_first(weight, bias) or (None, None)
+    new_weight, new_bias = results(gates_first(weight, bias), 2)
     for array, name, shape in ((new_weight, "weight", (12, 4)), (new_bias, "bias", (12,))):
         if array is not None and array.shape != torch.Size(shape):
             raise AssertionError(f"the {name} has shape {tuple(array.shape)}, not {shape}.")

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, interpolate, scaled_dot_product_attention, unfold
 
-from vitlib.exercises import Answer, exercise, expect
+from vitlib.exercises import Answer, exercise, expect, results
 
 
 def _numbered(*shape: int) -> Tensor:
@@ -74,7 +74,7 @@ def _(fold: Answer) -> None:
         kernel, raw = _draw(5, channels, patch_size, patch_size), _draw(2, channels, 8, 12)
         bias, mean, std = _draw(5), _draw(channels), 0.5 + _draw(channels).abs()
         normalised = (raw - mean[:, None, None]) / std[:, None, None]
-        new_kernel, new_bias = fold(kernel, bias, mean, std) or (None, None)
+        new_kernel, new_bias = results(fold(kernel, bias, mean, std), 2)
         where = f"{channels} channel{'s' * (channels > 1)}, P = {patch_size}"
         expect(new_kernel, kernel / std[:, None, None], f"the kernel, {where}")
         assert isinstance(new_kernel, Tensor)
@@ -170,7 +170,7 @@ def _(fold_class_token: Answer) -> None:
     cls_token, pos_embed = _draw(1, 1, 6), _draw(1, 5, 6)
     patches = _draw(2, 4, 6)
     kept = pos_embed.clone()
-    new_token, new_positions = fold_class_token(cls_token, pos_embed) or (None, None)
+    new_token, new_positions = results(fold_class_token(cls_token, pos_embed), 2)
     expect(new_token, torch.zeros(1, 1, 6, dtype=torch.float64), "the class token is zero")
     assert isinstance(new_token, Tensor)
     assert isinstance(new_positions, Tensor), "returns no positions yet."
@@ -207,7 +207,7 @@ def _(tokens_backward: Answer) -> None:
         tokens = torch.cat([*shared, e], dim=1)
         grad_x = _draw(*tokens.shape)
         truth = torch.autograd.grad(tokens, variables, grad_x)
-        found = tokens_backward(grad_x, registers) or (None, None, None)
+        found = results(tokens_backward(grad_x, registers), 3)
         where = f"{images} images, {registers} registers, {patches} patches"
         for what, grad, right in zip(
             ("class token", "registers", "patches"), found, truth, strict=True
@@ -269,7 +269,7 @@ def _(mask_token_backward: Answer) -> None:
         masked = _draw(images, patches) > 0
         tokens = torch.where(masked[..., None], mask_token, embeddings)
         truth = torch.autograd.grad(tokens, (mask_token, embeddings), grad_x)
-        found = mask_token_backward(grad_x.clone(), masked) or (None, None)
+        found = results(mask_token_backward(grad_x.clone(), masked), 2)
         where = f"{images} image{'s' * (images > 1)} of {patches} patches, {masked.sum()} hidden"
         for what, grad, right in zip(("m", "the embeddings"), found, truth, strict=True):
             expect(grad, right, f"the gradient of {what}: {where}")

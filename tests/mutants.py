@@ -7,7 +7,7 @@ Those that behave like the original are listed in `tests/mutants.toml`, each wit
     [[equivalent]]
     function = "vitlib.nn.softmax.softmax_forward"
     line = "return torch.softmax(scores, dim=-1)"
-    mutant = "return torch.softmax(scores, -1)"
+    mutants = ["return torch.softmax(scores, -1)"]
     why = "dim is the second parameter"
 
 Of the others, 95 % of each package must be killed. The survivors that are not listed are written to
@@ -98,9 +98,13 @@ def reviewed(path: Path) -> set[Survivor]:
     """
     entries = tomllib.loads(path.read_text(encoding="utf-8")).get("equivalent", [])
     for entry in entries:
-        if set(entry) != {"function", "line", "mutant", "why"} or not entry["why"].strip():
-            raise ValueError(f"{path}: {entry}: give function, line, mutant and why")
-    return {Survivor(e["function"], e["line"], e["mutant"]) for e in entries}
+        if set(entry) != {"function", "line", "mutants", "why"} or not entry["why"].strip():
+            raise ValueError(f"{path}: {entry}: give function, line, mutants and why")
+    return {
+        Survivor(entry["function"], entry["line"], mutant)
+        for entry in entries
+        for mutant in entry["mutants"]
+    }
 
 
 def summary(
@@ -145,17 +149,23 @@ def summary(
     return "\n".join(table), sorted(survivors - equivalent, key=str), problems
 
 
+def listed(survivors: Iterable[Survivor]) -> str:
+    """Survivors in the form of the reviewed file, without the reason."""
+    groups: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for survivor in survivors:
+        groups[survivor.function, survivor.line].append(survivor.mutant)
+    return "\n".join(
+        f"[[equivalent]]\nfunction = \"{function}\"\nline = '''{line}'''\nmutants = [\n"
+        + "".join(f"    '''{mutant}''',\n" for mutant in mutants)
+        + ']\nwhy = ""\n'
+        for (function, line), mutants in groups.items()
+    )
+
+
 def main() -> int:
     """Print what became of the mutants; the exit status is 1 if too few were killed."""
     table, survivors, problems = summary(found(), reviewed(REVIEWED))
-    SURVIVORS.write_text(
-        "\n".join(
-            f"[[equivalent]]\nfunction = \"{s.function}\"\nline = '''{s.line}'''\n"
-            f"mutant = '''{s.mutant}'''\nwhy = \"\"\n"
-            for s in survivors
-        ),
-        encoding="utf-8",
-    )
+    SURVIVORS.write_text(listed(survivors), encoding="utf-8")
     print(table)
     print(f"The survivors that are not listed are in {SURVIVORS.relative_to(ROOT)}")
     for problem in problems:

@@ -60,16 +60,23 @@ def test_a_reviewed_mutant_that_is_gone_is_a_problem():
     assert problems == ["tests/mutants.toml: vitlib.nn.a.f: return +x: no such survivor"]
 
 
-def test_the_reviewed_list_gives_reasons(tmp_path):
-    entry = (
-        '[[equivalent]]\nfunction = "vitlib.nn.a.f"\nline = "return x"\n'
-        'mutant = "return +x"\nwhy = "x"\n'
-    )
+def test_survivors_are_listed_in_the_form_in_which_reasons_are_given(tmp_path):
+    twice = counting.Survivor(SAME.function, SAME.line, "return x + 0")
+    text = counting.listed([SAME, OTHER, twice])
+    assert text.count("[[equivalent]]") == 2
     file = tmp_path / "mutants.toml"
-    file.write_text(entry)
-    assert counting.reviewed(file) == {SAME}
-    for wrong in (entry.replace('"x"', '""'), entry.replace("line", "lines")):
-        file.write_text(wrong)
-        with pytest.raises(ValueError, match="give function, line, mutant and why"):
-            counting.reviewed(file)
-    assert counting.reviewed(counting.REVIEWED) is not None
+    file.write_text(text.replace('why = ""', 'why = "x is a number"'))
+    assert counting.reviewed(file) == {SAME, OTHER, twice}
+
+
+@pytest.mark.parametrize(("old", "new"), [("the reason", " "), ("line", "lines")])
+def test_a_list_without_reasons_is_refused(tmp_path, old, new):
+    text = counting.listed([SAME]).replace('""', '"the reason"')
+    file = tmp_path / "mutants.toml"
+    file.write_text(text.replace(old, new))
+    with pytest.raises(ValueError, match="give function, line, mutants and why"):
+        counting.reviewed(file)
+
+
+def test_the_library_s_list_can_be_read():
+    assert all(survivor.function for survivor in counting.reviewed(counting.REVIEWED))

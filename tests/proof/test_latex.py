@@ -74,6 +74,7 @@ def test_equations_of_a_display(latex, expected):
         (r"\exp\left(a\right) b", "(exp(a) b)"),
         (r"\log(p)^2", "log(p)^2"),
         (r"\log^2(p)", "log(p)^2"),
+        (r"(\log^2 p) q", "(log(p)^2 q)"),
         (r"\log \sum_k p_k", "log(sum_k(p[k]))"),
         (r"f(a) g(b)", "((f(a) g) b)"),
         (r"f'(a, b)", "f'(a, b)"),

@@ -3,6 +3,7 @@ r"""Mutants of printed formulas, and the command that puts them to the checks of
 A chapter that is tried starts a kernel, so there are few.
 """
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -13,7 +14,7 @@ from vitlib.proof.latex import parse
 from vitlib.proof.mutants import __main__ as command
 from vitlib.proof.mutants import mutants
 from vitlib.proof.mutants.excused import Excuse, excuses, split
-from vitlib.proof.mutants.trial import Survivor, Trial, try_chapter, try_page
+from vitlib.proof.mutants.trial import Survivor, Trial, report, try_chapter, try_page
 
 # Each mutant is the kind of what is lost and what is printed then.
 MUTANTS = {
@@ -81,23 +82,82 @@ MUTANTS = {
         ("factor", r"a = \left( \sum_j b_j \right) c"),
         ("sum", r"a = \frac{b_j}{d} c"),
     ],
-    r"a = \pi\sqrt{b - 1}c": [
-        ("factor", r"a = \sqrt{b - 1}c"),
-        ("factor", r"a = \pi c"),
+    r"a = \pi\sqrt{b - 1}c^2": [
+        ("factor", r"a = \sqrt{b - 1}c^2"),
+        ("factor", r"a = \pi c^2"),
         ("factor", r"a = \pi\sqrt{b - 1}"),
-        ("root", r"a = \pi\left( b - 1 \right)c"),
-        ("sign", r"a = \pi\sqrt{b + 1}c"),
-        ("term", r"a = \pi\sqrt{- 1}c"),
-        ("term", r"a = \pi\sqrt{b}c"),
+        ("root", r"a = \pi\left( b - 1 \right)c^2"),
+        ("sign", r"a = \pi\sqrt{b + 1}c^2"),
+        ("term", r"a = \pi\sqrt{- 1}c^2"),
+        ("term", r"a = \pi\sqrt{b}c^2"),
+        ("power", r"a = \pi\sqrt{b - 1}c"),
     ],
-    r"a = 2b^{-1/2}3": [
-        ("factor", "a = b^{-1/2}3"),
-        ("factor", "a = 2 3"),
-        ("factor", "a = 2b^{-1/2}"),
-        ("power", "a = 2b3"),
-        ("sign", "a = 2b^{1/2}3"),
-        ("factor", "a = 2b^{-1}3"),
+    r"a = 2b^{-1/2}3c": [
+        ("factor", "a = b^{-1/2}3c"),
+        ("factor", "a = 2 3c"),
+        ("factor", "a = 2b^{-1/2}c"),
+        ("factor", "a = 2b^{-1/2}3"),
+        ("power", "a = 2b3c"),
+        ("sign", "a = 2b^{1/2}3c"),
+        ("factor", "a = 2b^{-1}3c"),
     ],
+    r"\left( a - b \right) c = d": [
+        ("factor", "c = d"),
+        ("factor", r"\left( a - b \right) = d"),
+        ("sign", r"\left( a + b \right) c = d"),
+        ("term", r"\left( - b \right) c = d"),
+        ("term", r"\left( a \right) c = d"),
+    ],
+    "a = 2(b - c)": [
+        ("factor", "a = (b - c)"),
+        ("factor", "a = 2"),
+        ("sign", "a = 2(b + c)"),
+        ("term", "a = 2(- c)"),
+        ("term", "a = 2(b)"),
+    ],
+    r"\frac{a b}{c} = d": [
+        ("factor", "a b = d"),
+        ("factor", r"\frac{b}{c} = d"),
+        ("factor", r"\frac{a}{c} = d"),
+    ],
+    # What is one thing stays one thing.
+    r"y = x \frac{a b}{c}": [
+        ("factor", r"y = \frac{a b}{c}"),
+        ("factor", "y = x"),
+        ("factor", r"y = x \left( a b \right)"),
+        ("factor", r"y = x \frac{b}{c}"),
+        ("factor", r"y = x \frac{a}{c}"),
+    ],
+    r"y = \frac{a}{b} c": [
+        ("factor", "y = c"),
+        ("factor", r"y = \frac{a}{b}"),
+        ("factor", r"y = \frac{1}{b} c"),
+        ("factor", "y = a c"),
+    ],
+    r"y = \frac{\tanh^2 a}{b} c": [
+        ("factor", "y = c"),
+        ("factor", r"y = \frac{\tanh^2 a}{b}"),
+        ("factor", r"y = \frac{1}{b} c"),
+        ("factor", r"y = \left( \tanh^2 a \right) c"),
+        ("power", r"y = \frac{\tanh a}{b} c"),
+    ],
+    r"y = \mathbf a \odot \mathbf b / c": [
+        ("factor", r"y = \mathbf b / c"),
+        ("factor", r"y = \mathbf a \odot 1 / c"),
+        ("factor", r"y = \mathbf a \odot \mathbf b"),
+    ],
+    r"y = \mathbf a / b \cdot c": [
+        ("factor", r"y = 1 / b \cdot c"),
+        ("factor", r"y = \mathbf a \cdot c"),
+        ("factor", r"y = \mathbf a / b"),
+    ],
+    r"\mathbf Y = \mathbf A^\top b^2": [
+        ("factor", r"\mathbf Y = b^2"),
+        ("factor", r"\mathbf Y = \mathbf A^\top"),
+        ("⊤", r"\mathbf Y = \mathbf A b^2"),
+        ("power", r"\mathbf Y = \mathbf A^\top b"),
+    ],
+    r"y = \hat{\mathbf x}^\top": [("⊤", r"y = \hat{\mathbf x}")],
     r"\mathbf Y = \mathbf X^{\odot 2}": [("power", r"\mathbf Y = \mathbf X")],
     r"\mathbf m = \operatorname{rowmean}\left( \mathbf X \right) - \operatorname{E}[q]": [
         (
@@ -179,6 +239,18 @@ def test_functions_that_a_check_names_are_no_factors():
     assert [m.latex for m in mutants("y = f(x)")] == ["y = (x)", "y = f"]
 
 
+@pytest.mark.parametrize(
+    ("latex", "problem"),
+    [
+        ("a & b & = c", "a row may have one &\n  a & b & = c\n"),
+        ("a = b +", "a quantity .*\n  a = b +"),
+    ],
+)
+def test_what_is_no_formula_is_pointed_at(latex, problem):
+    with pytest.raises(proof.FormulaError, match=problem):
+        mutants(latex)
+
+
 # Trials
 
 LATEX = {
@@ -222,6 +294,17 @@ def test_a_mutant_is_noticed_if_it_fails_in_one_case():
 
     page.check("scale", truth)
     assert try_page(page).survivors == ()
+
+
+def test_each_page_is_reported_once(capsys):
+    page = proof.open_page("page", LATEX)
+    page.check("scale", proof.Computation({"X": "T d"}, {"Y": lambda X: X}, scalars={"c": 1.0}))
+    capsys.readouterr()
+    report({"page": page, "again": page, "number": 1})
+    (found,) = json.loads(capsys.readouterr().out)
+    (survivor,) = found.pop("survivors")
+    assert Survivor(**survivor) == Survivor("scale", "factor", r"\mathbf Y = \mathbf X")
+    assert found == {"mutants": 2, "problems": []}
 
 
 # Excuses
@@ -385,6 +468,28 @@ def test_a_chapter_that_cannot_be_tried_ends_with_status_1(outcome, capsys):
         "  FAIL  the kernel stopped",
         "2 problems",
     ]
+
+
+def test_problems_of_all_chapters_count(outcome, chapter, capsys):
+    chapter.with_name("other.md").write_text(chapter.read_text(encoding="utf-8"), encoding="utf-8")
+    outcome(Trial(12, (SURVIVOR,)))
+    assert command.main([]) == 1
+    assert capsys.readouterr().out.endswith("2 problems\n")
+
+
+def test_a_chapter_may_lie_outside_of_a_book(outcome, chapter, tmp_path, capsys):
+    outcome(Trial(12, ()))
+    chapter.rename(tmp_path / "loose.md")
+    assert command.main(["loose.md"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[0] == "loose"
+
+
+def test_help_says_what_the_command_does(capsys):
+    with pytest.raises(SystemExit):
+        command.main(["--help"])
+    said = capsys.readouterr().out
+    assert said.startswith("usage: python -m vitlib.proof.mutants [-h] [chapters ...]")
+    assert "Take a ⊤, a sign, a factor, a sum out of each checked display" in said
 
 
 def test_a_chapter_that_is_not_there_ends_with_status_2(tmp_path, monkeypatch, capsys):

@@ -80,11 +80,18 @@ def parse_expression(latex: str, functions: Collection[str] = ()) -> Node:
     return node
 
 
-def _without_brackets(node: Node) -> str | None:
+def without_brackets(node: object) -> str | None:
     """Name of the function, if `node` is one whose argument has no brackets."""
     while isinstance(node, Power):
         node = node.base
     return node.function if isinstance(node, Call) and node.bare else None
+
+
+def _in_brackets(node: Node) -> Node:
+    r"""The same in brackets, which show where the argument of `\log p` and of `\tanh^2 x` ends."""
+    if isinstance(node, Power):
+        return replace(node, base=_in_brackets(node.base))
+    return replace(node, bare=False) if isinstance(node, Call) else node
 
 
 class Parser(Scripts):
@@ -142,7 +149,7 @@ class Parser(Scripts):
                 return node
             elif divided:
                 self.fail("a / b c can be read in two ways: write \\frac or brackets")
-            elif function := _without_brackets(last):
+            elif function := without_brackets(last):
                 self.fail(f"where the argument of {function} ends is unclear: write brackets")
             else:
                 position = self.token.position
@@ -260,8 +267,7 @@ class Parser(Scripts):
         node = self.expression()
         self.opened.pop()
         self.expect(BRACKETS[opening.text])
-        # Brackets show where the argument of `\\log p` ends.
-        return replace(node, bare=False) if isinstance(node, Call) else node
+        return _in_brackets(node)
 
     def arguments(self, closing: str) -> tuple[Node, ...]:
         """Read what a function takes, to the closing bracket."""

@@ -69,7 +69,7 @@ def _report(name: str, trial: Trial, own: list[Excuse]) -> int:
             for excuse in gone
         ]
     for problem in problems:
-        print(f"  FAIL  {problem}", flush=True)
+        print(f"  FAIL  {problem}")
     return len(problems)
 
 

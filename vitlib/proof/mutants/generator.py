@@ -18,8 +18,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+from vitlib.proof.latex import without_brackets
 from vitlib.proof.mutants.parts import Part, Printed, printed
-from vitlib.proof.syntax import Call, Derivative, Subscript
+from vitlib.proof.syntax import Derivative, Reduction, Subscript
 
 SUMS = {"rowsum", "rowmean", "colsum", "colmean", "tr", "E"}
 
@@ -103,7 +104,7 @@ class _Editor:
             yield self.without("sign", expression.start, first.start)
         for term in terms[1:]:
             sign = term.start - 1
-            yield self.with_text("sign", sign, "-" if self.text(sign) == "+" else "+")
+            yield self.with_text("sign", sign, term.start, "-" if self.text(sign) == "+" else "+")
         if len(terms) > 1:
             plus = self.text(terms[1].start - 1) == "+"
             yield self.without("term", expression.start, terms[1].start if plus else first.stop)
@@ -119,7 +120,7 @@ class _Editor:
             if self.is_one(factor) or (before is None and after in (None, "\\bmod")):
                 continue
             if begins and after == "/":
-                yield self.with_text("factor", factor.start, "1", factor.stop)
+                yield self.with_text("factor", factor.start, factor.stop, "1")
             elif after is not None and (before is None or (before and after == "")):
                 yield self.without("factor", factor.start, factors[n + 1].start)
             else:
@@ -139,7 +140,7 @@ class _Editor:
             return
         above, _ = fraction.named("argument")
         if not self.is_one(above) and not self.is_product(above):
-            yield self.with_text("factor", above.start, "{1}", above.stop)
+            yield self.with_text("factor", above.start, above.stop, "{1}")
         if not self.is_one(above) or self.stands_alone(fraction):
             yield self.only("factor", fraction, above)
 
@@ -153,7 +154,7 @@ class _Editor:
         return self.text(left.stop) if left.stop < right.start else ""
 
     def is_one(self, part: Part) -> bool:
-        return "".join(self.text(n) for n in range(part.start, part.stop)).strip("{}") == "1"
+        return "".join(self.text(n) for n in range(part.start, part.stop)) in ("1", "{1}")
 
     def is_product(self, argument: Part) -> bool:
         terms = [term for inner in argument.named("expression") for term in inner.named("term")]
@@ -169,7 +170,7 @@ class _Editor:
 
     def without(self, kind: str, start: int, stop: int) -> Mutant:
         """What is left without some tokens."""
-        return self.with_text(kind, start, "", stop)
+        return self.with_text(kind, start, stop, "")
 
     def only(self, kind: str, whole: Part, argument: Part) -> Mutant:
         """What is left when only one argument remains of a whole, in brackets if it needs them."""
@@ -179,7 +180,7 @@ class _Editor:
         text = self.latex[self.begin(inside[0]) : self.tokens[inside[1] - 1].end]
         if not self.holds_together(argument, self.stands_alone(whole)):
             text = rf"\left( {text} \right)"
-        return self.with_text(kind, whole.start, text, whole.stop)
+        return self.with_text(kind, whole.start, whole.stop, text)
 
     def holds_together(self, argument: Part, alone: bool) -> bool:
         """Whether an argument stays one thing where its braces are gone."""
@@ -192,14 +193,14 @@ class _Editor:
                 return False
         return True
 
-    def with_text(self, kind: str, start: int, text: str, stop: int | None = None) -> Mutant:
-        """What is printed with another text in place of some tokens, of one if `stop` is None."""
+    def with_text(self, kind: str, start: int, stop: int, text: str) -> Mutant:
+        """What is printed with another text in place of some tokens."""
         left = self.latex[: self.begin(start)]
-        right = self.latex[self.tokens[(stop or start + 1) - 1].end :]
-        if not text and left[-1:] in ("{", "("):
-            right = right.lstrip(" ")
+        right = self.latex[self.tokens[stop - 1].end :]
+        if not text and left[-1:] in ("", "{", "("):
+            right = right.lstrip()
         elif not text and (right[:1].isspace() or right[:1] in ("", "}", ")", ",")):
-            left = left.rstrip(" ")
+            left = left.rstrip()
         latex = _joined(_joined(left, text), right)
         return Mutant(kind, latex, _row(latex, len(left)))
 
@@ -212,18 +213,16 @@ class _Editor:
 
 def _is_name(part: Part) -> bool:
     """Whether a part names something, so that what it consists of is not computed with."""
-    if isinstance(part.node, Subscript):
-        return len(part.node.indices or ()) != len(part.named("expression"))
-    return part.rule in ("accent", "differential")
+    match part:
+        case Part(rule="subscript", node=Subscript(indices=indices)):
+            return len(indices or ()) != len(part.named("expression"))
+        case _:
+            return part.rule == "differential"
 
 
 def _reaches_on(factor: Part) -> bool:
     """Whether a factor would take in what is printed behind it."""
-    (primary,) = factor.named("primary")
-    bare = [
-        part for part in primary.named("call") if isinstance(part.node, Call) and part.node.bare
-    ]
-    return bool(bare or primary.named("reduction"))
+    return isinstance(factor.node, Reduction) or without_brackets(factor.node) is not None
 
 
 def _joined(left: str, right: str) -> str:
@@ -235,7 +234,5 @@ def _joined(left: str, right: str) -> str:
 
 def _row(latex: str, position: int) -> str:
     """The row of a display in which a place is."""
-    rows = list(_ROW.finditer(latex))
-    start = max((row.end() for row in rows if row.end() <= position), default=0)
-    stop = min((row.start() for row in rows if row.start() >= position), default=len(latex))
-    return " ".join(_ENVIRONMENT.sub("", latex[start:stop]).split())
+    row = _ROW.split(latex[:position])[-1] + _ROW.split(latex[position:])[0]
+    return " ".join(_ENVIRONMENT.sub("", row).split())

@@ -98,9 +98,6 @@ class _PartsParser(Parser):
     def reduction(self) -> Node:
         return self.noted("reduction", super().reduction)
 
-    def accent(self) -> Node:
-        return self.noted("accent", super().accent)
-
     def differential(self) -> Symbol | Entry:
         return self.noted("differential", super().differential)
 

@@ -71,6 +71,7 @@ def test_what_the_cells_count_is_what_the_page_says() -> None:
         for entry in ENTRIES
     }
     assert registered() == said
+    assert list(registered()) == list(said)  # the lines that the cells print carry numbers
 
 
 def test_every_entry_that_is_run_has_its_check_and_no_other() -> None:
@@ -86,6 +87,6 @@ def test_every_check_has_printed_its_verdict() -> None:
     printed = []
     for cell in json.loads(EXECUTED.read_text(encoding="utf-8"))["cells"]:
         for output in cell.get("outputs", []):
-            printed += re.findall(r"^✓ ([\w-]+): \S", "".join(output.get("text", [])), re.M)
+            printed += re.findall(r"^✓ \d+ ([\w-]+): \S", "".join(output.get("text", [])), re.M)
     run = [entry["label"] for entry in ENTRIES if entry["how"] == "*run below*"]
     assert sorted(printed) == sorted(run)

@@ -141,6 +141,8 @@ PLAIN = {
     "k": np.int64(4),
 }
 BATCH = normal(B, T, d).numpy()
+SQUARES = normal(B, d, d).numpy()
+HEADS = normal(B, U, d, d).numpy()
 
 # (equation, values, the reference: the name on its left side)
 FORMULAS = {
@@ -451,6 +453,16 @@ FORMULAS = {
         "Z",
     ),
     "row of a matrix": (r"Z_{tj} = (\mathbf x_t)_j", PLAIN | {"Z": X}, "Z"),
+    "rows of two entries": (
+        r"\mathbf z_t = 2 \mathbf x_t",
+        {"X": X[:, :2], "Z": 2 * X[:, :2]},
+        "Z",
+    ),
+    "a row's sum scales a matrix": (
+        r"\mathbf Z = \operatorname{rowsum}(\mathbf v) \mathbf X",
+        PLAIN | {"Z": v.sum() * X},
+        "Z",
+    ),
     "a matrix times a scalar with a dot": (
         r"\mathbf Z = a \cdot \mathbf X",
         PLAIN | {"Z": 1.5 * X},
@@ -467,6 +479,16 @@ FORMULAS = {
         r"\mathbf Z = \mathbf X (\mathbf I_{d} + \mathbf S)",
         PLAIN | {"Z": X + X @ SQUARE},
         "Z",
+    ),
+    "identity, divided": (
+        r"\mathbf Z = \mathbf S - \frac{\mathbf I}{a}",
+        PLAIN | {"Z": SQUARE - np.eye(d) / 1.5},
+        "Z",
+    ),
+    "ones, divided by a column": (
+        r"\boldsymbol\sigma = \frac{\mathbf 1}{\mathbf c}",
+        {"sigma": 1 / X[:, :1], "c": X[:, :1]},
+        "sigma",
     ),
     "row of ones": (r"\mathbf z = \mathbf 1^\top \mathbf X", PLAIN | {"z": X.sum(0)}, "z"),
     "ones as a matrix": (
@@ -493,10 +515,17 @@ FORMULAS = {
     "inner": (r"z = \langle \mathbf X, \mathbf Y \rangle", PLAIN | {"z": (X * Y).sum()}, "z"),
     "largest of all": (r"z = \max(\mathbf X)", PLAIN | {"z": X.max()}, "z"),
     "larger of two": (r"\mathbf Z = \max(\mathbf X, 0)", PLAIN | {"Z": X.clip(0)}, "Z"),
+    "least of all": (r"z = \min(\mathbf X)", PLAIN | {"z": X.min()}, "z"),
+    "smaller of two": (r"\mathbf Z = \min(\mathbf X, 0)", PLAIN | {"Z": -(-X).clip(0)}, "Z"),
     "product over an index": (r"z_t = \prod_j X_{tj}", PLAIN | {"z": X.prod(1)}, "z"),
     "least": (r"z_t = \min_{j} X_{tj}", PLAIN | {"z": X.min(1)}, "z"),
     "sum that leaves one out": (
         r"Z_{tj} = \sum_{k \neq j} X_{tk}",
+        PLAIN | {"Z": X.sum(1, keepdims=True) - X},
+        "Z",
+    ),
+    "the same, in short": (
+        r"Z_{tj} = \sum_{k \ne j} X_{tk}",
         PLAIN | {"Z": X.sum(1, keepdims=True) - X},
         "Z",
     ),
@@ -535,6 +564,88 @@ FORMULAS = {
         r"\mathbf Z = \mathbf X \mathbf X^\top + \mathbf S",
         {"Z": BATCH @ BATCH.swapaxes(1, 2) + 1, "X": BATCH, "S": np.ones((T, T))},
         "Z",
+    ),
+    "identity, batched": (
+        r"\mathbf Z = \mathbf S - a \mathbf I",
+        {"Z": HEADS - 1.5 * np.eye(d), "S": HEADS, "a": 1.5},
+        "Z",
+    ),
+    "diagonals, batched": (
+        r"\mathbf Z = \operatorname{diag}(\mathbf S)",
+        {"Z": SQUARES.diagonal(axis1=1, axis2=2)[:, None], "S": SQUARES},
+        "Z",
+    ),
+    # functions of the matrix of each letter
+    "row sums of each image": (
+        r"\mathbf Z_b = \operatorname{rowsum}(\mathbf X_b)",
+        {"Z": BATCH.sum(2, keepdims=True), "X": BATCH},
+        "Z",
+    ),
+    "row means of each image": (
+        r"\mathbf Z_b = \operatorname{rowmean}(\mathbf X_b)",
+        {"Z": BATCH.mean(2, keepdims=True), "X": BATCH},
+        "Z",
+    ),
+    "largest of each row of each image": (
+        r"\mathbf Z_b = \operatorname{rowmax}(\mathbf X_b)",
+        {"Z": BATCH.max(2, keepdims=True), "X": BATCH},
+        "Z",
+    ),
+    "softmax of each image": (
+        r"\mathbf Z_b = \operatorname{softmax}(\mathbf X_b)",
+        {"Z": functional.softmax(torch.from_numpy(BATCH), -1), "X": BATCH},
+        "Z",
+    ),
+    "diagonal of each": (
+        r"\mathbf z_b = \operatorname{diag}(\mathbf S_b)",
+        {"Z": SQUARES.diagonal(axis1=1, axis2=2), "S": SQUARES},
+        "Z",
+    ),
+    "trace of each": (
+        r"z_b = \operatorname{tr}(\mathbf S_b)",
+        {"z": np.trace(SQUARES, axis1=1, axis2=2), "S": SQUARES},
+        "z",
+    ),
+    "norm of each": (
+        r"z_b = \lVert \mathbf X_b \rVert_2",
+        {"z": np.linalg.norm(BATCH, axis=(1, 2)), "X": BATCH},
+        "z",
+    ),
+    "largest of each": (
+        r"z_b = \max(\mathbf X_b)",
+        {"z": BATCH.max((1, 2)), "X": BATCH},
+        "z",
+    ),
+    "inner product of each": (
+        r"z_b = \langle \mathbf X_b, \mathbf X_b \rangle",
+        {"z": (BATCH**2).sum((1, 2)), "X": BATCH},
+        "z",
+    ),
+    # names
+    "a name in braces, another in Greek": (
+        r"\mathbf Z = \mathbf W_{Q} + \mathbf W_\mu",
+        {"Z": 3 * W, "W_Q": W, "W_mu": 2 * W},
+        "Z",
+    ),
+    "gradient by an entry of a matrix whose name has a subscript": (
+        r"Z_{jk} = \frac{\partial \ell}{\partial (\mathbf W_Q)_{jk}}",
+        {"Z": W, "W_Q": 2 * W, "grad_W_Q": W},
+        "Z",
+    ),
+    "letter counted as far as such an entry": (
+        r"z_k = \sum_j j (\mathbf W_Q)_{jk}",
+        {"z": np.arange(d) @ W, "W_Q": W},
+        "z",
+    ),
+    "letter counted as far as an entry of a row": (
+        r"z_t = \sum_j j (\mathbf x_t)_j",
+        {"z": X @ np.arange(d), "X": X},
+        "z",
+    ),
+    "letter counted as far as an entry of a product": (
+        r"z_t = \sum_k k (\mathbf X \mathbf W)_{tk}",
+        {"z": X @ W @ np.arange(M), "X": X, "W": W},
+        "z",
     ),
 }
 

@@ -18,6 +18,8 @@ ENVIRONMENT = Environment(
         "W_Q": RNG.normal(size=(3, 4)),
         "b": RNG.normal(size=(3,)),
         "I": RNG.normal(size=(2, 6, 6)),
+        "C": RNG.normal(size=(2, 4, 5)),
+        "c": RNG.normal(size=(5, 1)),
     },
     scalars={"T": 5, "d": 3, "a": 1.5, "y": 2},
     sizes=frozenset({"T", "d"}),
@@ -57,6 +59,13 @@ SYNTAX = {
     "environment without end": (r"▸\begin{aligned} a &= a", r"no \end"),
     "two & in a row": (r"\begin{aligned} a &= a ▸& d &= d \end{aligned}", "one &"),
     "comma within a chain": (r"\begin{aligned} a &= a▸, \\ &= a \end{aligned}", "left over"),
+    "two & in the last row": (r"\begin{aligned} a &= a ▸& + d \end{aligned}", "one &"),
+    "digit behind an argument": (r"a = \log a^2▸3", "where the argument of log ends"),
+    "root as an argument": (r"a = \frac▸\sqrt 2 d", "in braces"),
+    "bold letter as an argument": (r"a = a^▸\mathbf d", "in braces"),
+    "accent as an argument": (r"a = a^▸\hat d", "in braces"),
+    "fraction as an argument": (r"a = a^▸\frac 1 2", "in braces"),
+    "derivative of an entry of a sum": (r"a = \frac{\partial ▸(a + d)_j}{\partial d}", "a symbol"),
     "derivative of a product": (r"a = \frac{\partial a ▸\cdot d}{\partial d}", "expected }"),
     "derivative of a sum": (r"a = \frac{\partial ▸(a + d)}{\partial d}", "before a symbol"),
     "half a derivative": (r"a = \frac{\partial \ell}{▸a}", r"expected \partial"),
@@ -76,12 +85,17 @@ VALUE = {
     "unknown array": (r"\mathbf X = ▸\mathbf Z", "unknown symbol Z"),
     "unknown number": (r"a = ▸q", "unknown symbol q"),
     "unknown entry": (r"X_{tj} = ▸Z_{tj}", "unknown symbol Z_tj"),
+    "accent on an unknown number": (r"a = ▸\hat q", "unknown symbol q_hat"),
+    "number in bold below": (r"X_{tj} = X_{t▸\mathbf y}", "print it in italics"),
+    "letter without a range": (r"a = \sum_k ▸k", "no range"),
+    "letter without a range below": (r"a = \sum_k \delta_{▸k y}", "no range"),
+    "product that leaves one out": (r"X_{tj} = ▸\prod_{k \neq j} X_{tk}", "only a sum over one"),
     "near miss": (r"\mathbf X \mathbf W_Q = \mathbf X ▸\mathbf E_Q", "did you mean W_Q"),
     "unknown function": (r"\mathbf X = ▸\operatorname{softmin}(\mathbf X)", "softmax"),
     "function with too many arguments": (r"a = ▸\exp(a, d)", "takes 1"),
     "array in italics": (r"a = ▸W_Q", "print it bold"),
     "number in bold": (r"a = ▸\mathbf a", "print it in italics"),
-    "gradient of nothing known": (r"a = ▸\frac{\partial \ell}{\partial \mathbf X}", "derivative"),
+    "gradient of nothing known": (r"a = ▸\frac{\partial \ell}{\partial \mathbf X}", "of ell by X"),
     "index without a range": (r"X_{tj} = X_{t,▸p+0}", "unknown symbol p"),
     "sum without a range": (r"a = ▸\sum_k a", "no range"),
     "index that is a size as well": (
@@ -103,6 +117,7 @@ SHAPE = {
     "matrix as exponent": (r"\mathbf X = a▸^{\mathbf X}", "exponent of shape"),
     "division by a matrix": (r"\mathbf X = ▸\frac{\mathbf X}{\mathbf Y}", "divisor"),
     "transposed entry": (r"X_{tj} = X_{tj}▸^\top", "a number is transposed"),
+    "transposed entry of a column": (r"X_{tj} = c_t▸^\top X_{tj}", "a number is transposed"),
     "too few indices": (r"X_{tj} = ▸X_t", "1 index on 2 axes"),
     "too many indices": (r"X_{tj} = ▸X_{tjk}", "3 indices on 2 axes"),
     "entry in bold": (r"X_{tj} = ▸\mathbf X_{tj}", "in italics"),
@@ -113,6 +128,7 @@ SHAPE = {
     "subscript beyond the axis": (r"X_{tj} = ▸X_{t+1,j}", "1 to 5, its axis has 0 to 4"),
     "subscript that is no whole number": (r"X_{tj} = ▸X_{t/2,j}", "not a whole number"),
     "trace of no square": (r"a = ▸\operatorname{tr}(\mathbf X)", "square"),
+    "trace of no squares": (r"a = ▸\operatorname{tr}(\mathbf C)", "square"),
     "row sum of a number": (r"a = ▸\operatorname{rowsum}(a)", "takes a matrix"),
     "ones without a length": (r"\mathbf X = \mathbf 1 ▸\mathbf X", r"\mathbf 1_{T}"),
 }
@@ -167,3 +183,59 @@ def test_the_message_shows_the_line_and_points_at_the_place():
     assert problem.startswith("unknown symbol Z")
     assert line == r"  &= \mathbf Y + \mathbf Z"
     assert line[caret.index("^") :] == r"\mathbf Z"
+
+
+@pytest.mark.parametrize(
+    ("latex", "problem"),
+    [
+        ("a = (a + d", "expected ) but the formula ends"),
+        ("a = (a + d]", "expected ) but found ]"),
+        ("X_{tj} = X_t", "1 index on 2 axes of shape (5, 3)"),
+        (
+            r"X_{tj} = \mathbf X_{tj}",
+            "2 indices on 2 axes of shape (5, 3); an entry is printed in italics",
+        ),
+    ],
+)
+def test_the_message_says_what_stands_there(latex, problem):
+    with pytest.raises(FormulaError) as caught:
+        evaluate_all(latex)
+    assert caught.value.problem == problem
+
+
+@pytest.mark.parametrize(
+    ("scalars", "known"), [({"width": 2, "height": 3}, " (known: height, width)"), ({}, "")]
+)
+def test_the_message_lists_what_is_known(scalars, known):
+    with pytest.raises(FormulaError) as caught:
+        evaluate(parse("q = 1").chains[0], Environment({}, scalars), "q = 1")
+    assert caught.value.problem == f"unknown symbol q{known}"
+
+
+@pytest.mark.parametrize(
+    ("expression", "problem"),
+    [
+        ("P / 2", "unknown symbol P"),
+        ("2 +", "expected a quantity but the formula ends"),
+        (r"\delta_{kk}", "the index k has no range"),
+    ],
+)
+def test_a_range_that_has_no_value_is_shown(expression, problem):
+    latex = "X_{tj} = X_{t+0p,j}"
+    with pytest.raises(FormulaError) as caught:
+        evaluate(parse(latex).chains[0], ENVIRONMENT, latex, indices={"p": expression})
+    assert caught.value.problem.startswith(problem)
+    assert caught.value.latex == expression
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (2, 5, 3)])
+def test_an_identity_is_square(shape):
+    latex = r"\mathbf X = \mathbf X - \mathbf I"
+    with pytest.raises(ShapeError, match="an identity cannot have the shape"):
+        evaluate(parse(latex).chains[0], Environment({"X": np.ones(shape)}, {}), latex)
+
+
+def test_a_number_is_no_identity():
+    latex = r"a = \mathbf I"
+    with pytest.raises(ShapeError, match=r"an identity cannot have the shape \(\)"):
+        evaluate(parse(latex).chains[0], Environment({}, {"a": 1.0}), latex)

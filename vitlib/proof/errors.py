@@ -3,8 +3,8 @@
 
 def pointed(latex: str, position: int) -> str:
     """The line of a formula in which a place is, and below it a caret under the place."""
-    start = latex.rfind("\n", 0, position) + 1
-    line = latex[start:].split("\n", 1)[0]
+    start = latex[:position].rfind("\n") + 1
+    line = latex[start:].partition("\n")[0]
     return f"  {line}\n  {' ' * (position - start)}^"
 
 

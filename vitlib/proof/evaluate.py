@@ -266,7 +266,7 @@ class _Evaluator(Indices):
             try:
                 return Value(given(*arrays), letters)
             except (RuntimeError, IndexError, ValueError, AssertionError) as error:
-                reason = str(error).split("\n", 1)[0]
+                reason = str(error).partition("\n")[0]
                 raise MismatchError(f"{name} does not take these arguments: {reason}") from None
         if name in ("max", "min") and len(arguments) == 1:
             reduce: Any = self.arithmetic.function(name)

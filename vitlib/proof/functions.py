@@ -73,7 +73,7 @@ class Arithmetic:
         constants = {"e": sympy.E, "pi": sympy.pi}
         if name not in constants:
             return None
-        return Value(self.array(constants[name] if self.symbolic else float(constants[name])))
+        return Value(self.array(constants[name]))
 
     def function(self, name: str) -> Callable[..., Array]:
         """The elementwise function of this name."""

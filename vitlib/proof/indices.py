@@ -113,7 +113,7 @@ class Indices:
 
     def near(self, name: str, known: Collection[str]) -> str:
         """What may have been meant, for errors."""
-        close = get_close_matches(name, known, n=1)
+        close = get_close_matches(name, known)
         if close:
             return f" (did you mean {close[0]}?)"
         return f" (known: {', '.join(sorted(known))})" if known else ""
@@ -146,13 +146,13 @@ class Indices:
 
     # Index letters
 
-    def is_letter(self, node: Node, bound: Collection[str] = ()) -> bool:
+    def is_letter(self, symbol: Symbol, bound: Collection[str] = ()) -> bool:
         """Whether a subscript is an index letter, not a number such as a class label."""
-        if not isinstance(node, Symbol) or node.bold or node.subscript:
+        if symbol.bold or symbol.subscript:
             return False
-        scalars, sizes = self.environment.scalars, self.environment.sizes
-        summed = any(node.name in scope.letters for scope in self.scopes[1:])
-        return node.name in bound or summed or node.name not in scalars or node.name in sizes
+        name, scalars, sizes = symbol.name, self.environment.scalars, self.environment.sizes
+        summed = any(name in scope.letters for scope in self.scopes[1:])
+        return name in bound or summed or name not in scalars or name in sizes
 
     def is_letter_here(self, symbol: Symbol) -> bool:
         """Whether a symbol on the line is an index letter that is computed with.
@@ -270,8 +270,6 @@ class Indices:
 
     def group_shape(self, node: Entry) -> tuple[int, ...] | None:
         """Shape of an expression in brackets; None if it depends on the letter that is sought."""
-        if isinstance(node.base, Symbol):
-            return self.shape_of(self.locate(node.base)[0])
         try:
             return self.value(node.base).shape
         except FormulaError:

@@ -347,8 +347,9 @@ class Parser(Scripts):
         self.expect("\\partial")
         position = self.token.position
         node = self.factor()
-        inner = node.base if isinstance(node, Entry) else node
-        if not isinstance(inner, Symbol) or not isinstance(node, Symbol | Entry):
-            self.fail("\\partial stands before a symbol", position)
-        self.expect("}")
-        return node
+        match node:
+            case Symbol() | Entry(base=Symbol()):
+                self.expect("}")
+                return node
+            case _:
+                return self.fail("\\partial stands before a symbol", position)

@@ -201,7 +201,7 @@ class Page:
 
     def _latex(self, label: str) -> str:
         if label not in self.equations:
-            close = get_close_matches(label, self.equations, n=1)
+            close = get_close_matches(label, self.equations)
             advice = f"did you mean {close[0]}?" if close else "label a {math} directive with it"
             raise ValueError(f"no display of {self.name} has the label {label}: {advice}")
         return self.equations[label]

@@ -79,7 +79,7 @@ def measure(
         symbols |= evaluated.symbols
         scale = scales[min(number, len(scales) - 1)] if scales else own[-1]
         for left, right, side in zip(evaluated.sides, evaluated.sides[1:], chain[1:], strict=False):
-            difference = float(np.abs(left - right).max()) if left.size else 0.0
+            difference = float(np.abs(left - right).max())
             error = difference / scale if difference else 0.0
             gaps.append(Gap(error if np.isfinite(error) else inf, first_position(side)))
     return Measurement(tuple(gaps), tuple(own), symbols)
@@ -102,7 +102,7 @@ def least_error(
 
 
 def _scale(evaluated: Evaluated, environment: Environment) -> float:
-    largest = max(float(np.abs(side).max(initial=0.0)) for side in evaluated.sides)
+    largest = max(float(np.abs(side).max()) for side in evaluated.sides)
     if any(name.startswith("grad_") for name in evaluated.symbols):
         return max(largest, environment.gradient_scale())
     entering = [_size(name, environment) for name in evaluated.symbols]

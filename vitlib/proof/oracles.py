@@ -153,7 +153,7 @@ def given(values: Mapping[str, object]) -> Environment:
         sizes=frozenset(name for name, value in values.items() if isinstance(value, int)),
         hidden=hidden,
         gradient=lambda name: arrays[f"grad_{name}"],
-        gradient_scale=lambda: max((float(np.abs(g).max()) for g in gradients), default=0.0),
+        gradient_scale=lambda: max(float(np.abs(g).max()) for g in gradients),
     )
 
 

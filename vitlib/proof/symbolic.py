@@ -61,11 +61,11 @@ def differentiated(
         raise ValueError("derivative_of names no formula: give its label and the variable")
     if variable not in arrays and variable not in scalars:
         raise ValueError(f"derivative_of asks for {variable}, which the formula does not contain")
-    by = arrays.get(variable, np.asarray(scalars.get(variable), dtype=object))
+    by = arrays.get(variable, np.asarray(scalars.get(variable)))
     if last.argument:
         slope = sympy.diff(last.value[()], scalars[last.argument])
         functions[f"{last.name}'"] = _function(slope, scalars[last.argument])
-    of = arrays.get(last.name, np.asarray(last.value, dtype=object))
+    of = arrays.get(last.name, np.asarray(last.value))
     jacobian = np.empty((*of.shape, *by.shape), dtype=object)
     for place in np.ndindex(jacobian.shape):
         jacobian[place] = sympy.diff(of[place[: of.ndim]], by[place[of.ndim :]])

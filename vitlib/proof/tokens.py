@@ -88,18 +88,18 @@ def equations(tokens: list[Token], latex: str) -> list[list[Token]]:
         if len(ampersands) > 1:
             raise FormulaError("a row may have one &", latex, row[ampersands[1]].position)
         goes_on = bool(found) and (ampersands == [0] or row[0].text == "=" or not _relates(row))
-        piece: list[Token] = []
-        for token in [*row, Token("command", r"\qquad", 0, 0)]:
-            if token.text == "&":
-                continue
-            if token.text != r"\qquad":
-                piece.append(token)
-            elif piece:
-                if goes_on:
-                    found[-1].extend(piece)
-                else:
-                    found.append(piece)
-                goes_on, piece = False, []
+        pieces: list[list[Token]] = [[]]
+        for token in row:
+            if token.text == r"\qquad":
+                pieces.append([])
+            elif token.text != "&":
+                pieces[-1].append(token)
+        for piece in filter(None, pieces):
+            if goes_on:
+                found[-1].extend(piece)
+            else:
+                found.append(piece)
+            goes_on = False
     return found
 
 

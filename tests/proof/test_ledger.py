@@ -1,5 +1,7 @@
 import json
+import sys
 from math import inf
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -52,6 +54,96 @@ def test_a_formula_that_holds_leaves_evidence(page, capsys):
 def test_gradients_name_their_oracles(page):
     page.check("grad-q", SCORES)
     assert page.evidence["grad-q"].oracles == ("autograd", "finite differences")
+    page.check("grad-q", SCORES, oracle="einsum")
+    assert page.evidence["grad-q"].oracles == ("einsum", "autograd", "finite differences")
+    page.check("zero", proof.Computation({"s": "n"}, {"a": lambda s: torch.softmax(s, -1)}))
+    assert page.evidence["zero"].oracles == ("autograd", "finite differences")
+    assert page.evidence["zero"].symbols == ("a by s",)
+
+
+def test_the_derivative_of_a_function_names_its_oracles():
+    page = proof.open_page("p", {"slope": r"2 \mathbf x = f'(\mathbf x)"})
+    page.check("slope", proof.Computation({"x": "n"}, {}, functions={"f": torch.square}))
+    assert page.evidence["slope"].oracles == ("autograd", "finite differences")
+
+
+def test_a_truth_without_a_name_is_called_by_its_kind(page):
+    page.check("scores", SCORES)
+    assert page.evidence["scores"].oracles == ("PyTorch",)
+    page = proof.open_page("p", {"two": r"\mathbf y = 2 \mathbf x"})
+    page.check("two", lambda rng: {"x": np.ones(3), "y": np.full(3, 2.0)})
+    assert page.evidence["two"].oracles == ("random values",)
+
+
+def test_functions_are_known_in_the_formula_in_mistakes_and_again():
+    page = proof.open_page("p", {"relu": "y_j = f(x_j)"})
+
+    def truth(rng):
+        x = rng.normal(size=6)
+        return {"x": x, "y": x.clip(0)}
+
+    page.check(
+        "relu",
+        truth,
+        functions={"f": torch.relu},
+        mistakes=[proof.edit("(x_j)", "(-x_j)", "changes the sign")],
+    )
+    assert page.evidence["relu"].mistakes[0].why == "changes the sign"
+    assert page.recheck("relu", "y_j = f(x_j) + f(x_j)") == pytest.approx(1)
+    assert page.holds("relu", "y_j = f(f(x_j))")
+    own = proof.Computation({"x": "n"}, {"y": lambda x: x.relu()}, functions={"f": torch.relu})
+    page.check("relu", own)
+
+
+def test_ranges_of_letters_are_known_in_the_formula_in_mistakes_and_again():
+    latex = r"E_{t,2i} = \sin\left(t / 9^{2i/D}\right)"
+    page = proof.open_page("p", {"even": latex})
+    E = np.sin(np.arange(5)[:, None] / 9 ** (np.arange(6) / 6))
+    wrong = proof.edit("2i/D", "i/D", "half the frequency")
+    page.check("even", lambda rng: {"E": E, "D": 6}, indices={"i": "D / 2"}, mistakes=[wrong])
+    assert page.recheck("even", wrong.of(latex)) > 0.1
+    assert page.holds("even", latex)
+
+
+def test_an_error_is_allowed_up_to_the_tolerance_and_a_mistake_refuted_beyond_its_bound():
+    page = proof.open_page("p", {"z": "z = 1000"})
+    page.check("z", lambda rng: {"z": 1000.0}, tolerance=0)
+    assert page.holds("z", "1000 = z")
+    with pytest.raises(AssertionError, match="is not refuted"):
+        page.check(
+            "z", lambda rng: {"z": 1000.0}, mistakes=[proof.edit("1000", "1001", "one more")]
+        )
+
+
+def test_other_formulas_are_measured_by_the_scale_of_the_true_one():
+    page = proof.open_page("p", {"one": "z = 1000", "two": r"z = 1000 \qquad w = 1"})
+
+    def truth(rng):
+        return {"z": 1000.0, "w": 1.0}
+
+    page.check("one", truth)
+    page.check("two", truth)
+    assert page.evidence["two"].symbols == ("w", "z")
+    assert page.recheck("one", "z = 3000") == pytest.approx(2)
+    assert page.recheck("one", r"z = 1000 \qquad z = 3000") == pytest.approx(2)
+    assert page.recheck("two", r"z = 1000 \qquad w = 3") == pytest.approx(2)
+
+
+def test_a_notebook_shows_the_evidence_and_nothing_else_prints_it(page, monkeypatch, capsys):
+    shown = []
+    shell = SimpleNamespace(
+        get_ipython=lambda: object(), display=SimpleNamespace(display=shown.append)
+    )
+    monkeypatch.setitem(sys.modules, "IPython", shell)
+    page.check("scores", SCORES)
+    assert shown == [page.evidence["scores"]]
+    assert capsys.readouterr().out == ""
+    shell.get_ipython = lambda: None
+    page.check("scores", SCORES)
+    monkeypatch.delitem(sys.modules, "IPython")
+    page.check("scores", SCORES)
+    assert len(shown) == 1
+    assert len(capsys.readouterr().out.splitlines()) == 2
 
 
 def test_the_evidence_survives_json_and_is_the_same_each_time(page):
@@ -61,13 +153,19 @@ def test_the_evidence_survives_json_and_is_the_same_each_time(page):
     again.check("scores", SCORES, mistakes=[LOST_ROOT])
     assert proof.Evidence.from_json(json.loads(json.dumps(first.to_json()))) == first
     assert again.evidence["scores"] == first
+    for case, same in zip(page._checks["scores"].cases, again._checks["scores"].cases, strict=True):
+        np.testing.assert_array_equal(case.arrays["Q"], same.arrays["Q"])
 
 
 def test_the_notebook_gets_text_markdown_and_json(page):
     page.check("scores", SCORES, mistakes=[LOST_ROOT])
     bundle = page.evidence["scores"]._repr_mimebundle_()
     assert bundle["text/plain"] == repr(page.evidence["scores"])
-    assert "$$\n\\mathbf S = \\frac{\\mathbf Q \\mathbf K^\\top}{d}\n$$" in bundle["text/markdown"]
+    (mistake,) = page.evidence["scores"].mistakes
+    assert bundle["text/markdown"] == (
+        f"{page.evidence['scores']!r}\n\nRefuted: {mistake.sentence}.\n\n"
+        "$$\n\\mathbf S = \\frac{\\mathbf Q \\mathbf K^\\top}{d}\n$$"
+    )
     assert bundle[proof.MIME] == page.evidence["scores"].to_json()
 
 
@@ -142,6 +240,8 @@ def test_a_formula_that_is_not_read_names_its_label():
 def test_a_label_that_is_not_on_the_page(page):
     with pytest.raises(ValueError, match="no display of attention/scores has the label score: did"):
         page.check("score", SCORES)
+    with pytest.raises(ValueError, match=r"the label xyz: label a \{math\} directive with it"):
+        page.check("xyz", SCORES)
 
 
 def test_a_gradient_is_measured_against_the_largest_of_the_computation():
@@ -183,6 +283,7 @@ def test_edits_replace_all_or_one():
     assert proof.edit("a", "b", "w", occurrence=0).of("a a a") == "b a a"
     assert proof.edit("a", "b", "w", occurrence=1).of("a a a") == "a b a"
     assert proof.edit("a", "b", "w", occurrence=-1).of("a a a") == "a a b"
+    assert proof.edit("a", "b", "w", occurrence=-3).of("a a a") == "b a a"
     with pytest.raises(ValueError, match="of which there are 3"):
         proof.edit("a", "b", "w", occurrence=3).of("a a a")
     with pytest.raises(ValueError, match="changes nothing"):
@@ -244,6 +345,7 @@ def test_a_chapter_is_found_upwards_and_errors_are_noted_beside_the_build(tmp_pa
     assert page.equations == {"scores": LATEX["scores"]}
     page.check("scores", SCORES)
     noted = json.loads((tmp_path / "_build" / "ledger" / "attention" / "scores.json").read_text())
+    page.check("scores", SCORES)
     assert len(noted["scores"]) == 5
     assert max(noted["scores"]) < 1e-12
 

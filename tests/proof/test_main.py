@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from vitlib.proof.__main__ import main
+from vitlib.proof.execute import command
 
 HEADER = """---
 jupytext:
@@ -76,6 +77,16 @@ def test_failing_and_drifted_chapters_end_with_status_1(book, capsys):
         "  FAIL  eq-b: what was checked is not what is printed",
         "3 problems",
     ]
+
+
+def test_all_chapters_are_those_that_state_or_check_something(book):
+    book("plain", "# Ü\n")
+    book("defined", "```{math}\n:label: eq-a\n:class: definition\na\n```\n")
+    book("stated", HEADER)
+    book("checked", CELL)
+    found = []
+    assert command("name", None, [], lambda chapters: found.extend(chapters) or 0) == 0
+    assert [chapter.stem for chapter in found] == ["checked", "stated"]
 
 
 def test_a_good_chapter_ends_with_status_0(book, capsys):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -88,6 +90,40 @@ def test_samplers_draw_what_they_say():
     assert "n" in case.scalars
 
 
+def test_samplers_keep_to_their_ranges_and_reach_their_ends():
+    sizes = {"n": 3}
+    p = proof.positive("2 1000")(rng(), sizes)
+    assert p.shape == (2, 1000)
+    assert 0.5 <= p.min() < 0.51 < 1.99 < p.max() <= 2
+    q = proof.probabilities("2 1000 5")(rng(), sizes)
+    assert q.shape == (2, 1000, 5)
+    np.testing.assert_allclose(q.sum(-1), 1)
+    assert 8 < (q.max(-1) / q.min(-1)).max() <= 10
+    Y = proof.one_hot("2 4 n")(rng(), sizes)
+    assert Y.shape == (2, 4, 3)
+    assert (np.sort(Y) == [0, 0, 1]).all()
+    assert (Y.sum((0, 1)) > 0).all()
+    assert set(proof.integers("100", below=3)(rng(), sizes)) == {0, 1, 2}
+
+
+def test_a_size_that_only_a_scalar_asks_for_is_drawn():
+    case = proof.Computation({"x": "n"}, {}, scalars={"half": lambda m: m / 2})(rng())
+    assert case.scalars["half"] == case.scalars["m"] / 2
+    assert "m" in case.sizes
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"sizes": {"a": lambda b: 2 * b, "b": lambda c: 3 * c}},
+        {"scalars": {"a": lambda b: 2 * b, "b": 1.5}},
+    ],
+)
+def test_what_a_rule_asks_for_must_stand_before_it(rules):
+    with pytest.raises(ValueError, match="a asks for b, which is not known"):
+        proof.Computation({"x": "n"}, {}, **rules)(rng())
+
+
 def test_what_a_step_asks_for_must_be_known():
     computation = proof.Computation({"X": "T d"}, {"Y": lambda X, Z: X + Z})
     with pytest.raises(ValueError, match="Y asks for Z, which is not known"):
@@ -148,6 +184,21 @@ def test_vectors_have_a_jacobian_matrix_and_rows_of_matrices_too():
     assert error(rows, ATTENTION(rng())) < 1e-14
 
 
+def test_columns_and_vectors_have_jacobians_of_entries():
+    case = proof.Computation(
+        {"X": "T D", "b": "D"},
+        {"mu": lambda X: X.mean(-1, keepdim=True), "Y": lambda X, b: X + b},
+    )(rng())
+    assert error(r"\sum_j \frac{\partial \mu_t}{\partial x_{sj}} = \delta_{ts}", case) < 1e-14
+    assert error(r"\sum_j \frac{\partial Y_{tj}}{\partial b_k} = 1", case) < 1e-14
+
+
+def test_a_sum_reaches_the_end_of_the_axis_of_a_jacobian():
+    case = proof.Computation({"x": "n"}, {"r": lambda x: x.cumsum(0)}, sizes={"n": 3})(rng())
+    with pytest.raises(proof.ShapeError, match="k takes 2 values in its sum, this axis has 3"):
+        error(r"r_j = \sum_{k=1}^2 \frac{\partial r_j}{\partial x_k} x_k", case)
+
+
 class Wrong(torch.autograd.Function):
     """x², whose backward pass forgets the 2."""
 
@@ -175,6 +226,17 @@ def test_finite_differences_catch_the_wrong_derivative_of_a_function():
         derivative(np.arange(3.0))
 
 
+def test_they_catch_it_however_small_it_is():
+    derivative = array_functions({"f": lambda x: 1e-10 * Wrong.apply(x)})["f'"]
+    with pytest.raises(AssertionError, match=r"oracles disagree about the derivative of f"):
+        derivative(np.arange(3.0))
+
+
+def test_functions_have_derivatives_at_whole_numbers():
+    derivative = array_functions({"f": torch.square})["f'"]
+    np.testing.assert_allclose(derivative(np.arange(3)), [0, 2, 4])
+
+
 def test_what_the_loss_does_not_depend_on_has_no_gradient():
     case = proof.Computation(
         {"X": "T d", "Z": "T d", "y": proof.integers("T", below="d")}, {"Y": lambda X: 2 * X}
@@ -182,6 +244,17 @@ def test_what_the_loss_does_not_depend_on_has_no_gradient():
     for name in ("Z", "y", "nothing"):
         with pytest.raises(KeyError):
             case.gradient(name)
+    for name in ("X", "nothing"):
+        with pytest.raises(KeyError):
+            case.jacobian(name, "Z")
+
+
+def test_weights_of_a_step_are_no_quantities():
+    weight = torch.ones(1, dtype=torch.float64, requires_grad=True)
+    case = proof.Computation({"X": "n", "Z": "n"}, {"Y": lambda X: X * weight})(rng())
+    np.testing.assert_allclose(case.gradient("X"), case.gradient("Y"))
+    with pytest.raises(KeyError):
+        case.gradient("Z")
 
 
 def test_a_quantity_may_have_a_second_name():
@@ -232,6 +305,16 @@ def test_what_a_function_asserts_of_its_arguments_is_a_matter_of_shape():
         error(r"\mathbf Y = \operatorname{MHA}(\mathbf X^\top)", case)
 
 
+def test_of_what_a_function_says_the_first_line_is_shown():
+    def refuse(array):
+        raise ValueError("first\nsecond\nthird")
+
+    case = replace(given({"X": np.eye(2)}), functions={"f": refuse})
+    with pytest.raises(proof.ShapeError) as caught:
+        error(r"\mathbf X = f(\mathbf X)", case)
+    assert caught.value.problem == "f does not take these arguments: first"
+
+
 def test_arguments_that_a_function_does_not_take_are_a_wrong_shape():
     functions = {"Attention": functional.scaled_dot_product_attention}
     case = proof.Computation(ATTENTION.inputs, ATTENTION.steps, functions=functions)(rng())
@@ -258,6 +341,35 @@ def test_means_and_variances_of_random_variables():
     )
     assert error(r"\operatorname{Var}(x_0 x_1) = \operatorname{Var}(x_0)^2", case) > 1e-3
     assert error(r"x_0 = \operatorname{E}(x_0)", case) > 1e-3
+
+
+def test_variances_of_entries():
+    faces = np.array([[a, 2 * b] for a in range(1, 7) for b in range(1, 7)], dtype=float)
+    case = given({"x": proof.outcomes(faces), "z": faces.var(axis=0)})
+    assert error(r"z_j = \operatorname{Var}(x_j)", case) < 1e-14
+
+
+def test_tensors_are_given_with_or_without_gradients():
+    assert given({"x": torch.ones(2, requires_grad=True)}).arrays["x"].tolist() == [1, 1]
+
+
+# What errors are relative to
+
+
+def test_given_gradients_are_measured_against_the_largest_of_them():
+    case = given({"x": np.ones(2), "grad_x": np.full(2, 1e-15), "grad_y": np.full(2, 4.0)})
+    zero = r"\frac{\partial \ell}{\partial \mathbf x} = \mathbf 0"
+    assert error(zero, case) == pytest.approx(1e-15 / 4)
+
+
+def test_sides_that_vanish_are_measured_against_the_arrays_that_enter():
+    case = given({"X": np.arange(12.0).reshape(3, 4) / 7})
+    centred = r"\mathbf X - \operatorname{rowmean}(\mathbf X)"
+    assert error(rf"\operatorname{{rowsum}}\left({centred}\right) = \mathbf 0", case) < 1e-15
+
+
+def test_numbers_alone_are_measured_against_themselves():
+    assert error(r"10^{-10} = 2 \cdot 10^{-10}", given({})) == pytest.approx(0.5)
 
 
 def test_whole_numbers_of_python_are_sizes_and_those_of_numpy_are_places():

@@ -1,8 +1,14 @@
+import numpy as np
 import pytest
+import sympy
 import torch
 from torch.nn import functional
 
 from vitlib import proof
+from vitlib.proof.environment import Environment
+from vitlib.proof.evaluate import evaluate
+from vitlib.proof.latex import parse_expression
+from vitlib.proof.symbolic import SYMBOLS
 
 PAGE = {
     "softmax": r"a_j = \frac{e^{s_j}}{\sum_k e^{s_k}}",
@@ -23,6 +29,9 @@ ROW = proof.Computation({"s": "n"}, {"a": lambda s: torch.softmax(s, -1)})
 ROWS = proof.Computation({"S": "T U"}, {"A": lambda S: torch.softmax(S, -1)})
 GELU = proof.Computation(
     {"x": ""}, {"y": lambda x: functional.gelu(x)}, functions={"GELU": functional.gelu}
+)
+MEANS = proof.Computation(
+    {"X": "T D"}, {"mu": lambda X: X.mean(-1, keepdim=True), "Y": lambda X, mu: X - mu}
 )
 CHAIN = proof.Computation({"x": "n"}, {"u": lambda x: x**3, "y": lambda u: torch.exp(u)})
 
@@ -45,12 +54,156 @@ def test_sympy_finds_the_printed_derivative_of_the_printed_formula(
 
 
 @pytest.mark.parametrize(
+    ("computation", "forward", "variable", "printed"),
+    [
+        (
+            MEANS,
+            [r"\mu_t = \frac1D \sum_j X_{tj}", r"\mathbf Y = \mathbf X - \boldsymbol\mu"],
+            "X",
+            r"\frac{\partial Y_{tj}}{\partial X_{uk}} = \delta_{tu} (\delta_{jk} - 1 / D)",
+        ),
+        (
+            proof.Computation({"X": "T D"}, {"mu": lambda X: X.mean(-1, keepdim=True)}),
+            [r"\mu_t = \frac1D \sum_j X_{tj}"],
+            "X",
+            r"\frac{\partial \ell}{\partial \mathbf X} ="
+            r" \frac1D \frac{\partial \ell}{\partial \boldsymbol\mu} \mathbf 1_{D}^\top",
+        ),
+        (
+            proof.Computation({"x": "n"}, {"z": lambda x: x @ x, "y": lambda x, z: z * x}),
+            [r"z = \sum_j x_j^2", "y_j = z x_j"],
+            "x",
+            r"\frac{\partial y_j}{\partial x_k} = 2 x_k x_j + z \delta_{jk}",
+        ),
+        (
+            proof.Computation({"s": "n"}, {"a": lambda s: s.abs()}),
+            [r"a_n = |s_n|"],
+            "s",
+            r"\frac{\partial a_n}{\partial s_k} = \operatorname{sign}(s_n) \delta_{nk}",
+        ),
+        (
+            proof.Computation({"X": "T D"}, {"X_hat": lambda X: 2 * X}),
+            [r"\hat x_{tj} = 2 x_{tj}"],
+            "X",
+            r"\frac{\partial \ell}{\partial \mathbf X} ="
+            r" 2 \frac{\partial \ell}{\partial \hat{\mathbf X}}",
+        ),
+        (
+            proof.Computation({"X": "T D"}, {"Y_out": lambda X: 2 * X}),
+            [r"\mathbf Y_\text{out} = 2 \mathbf X"],
+            "X",
+            r"\frac{\partial \ell}{\partial \mathbf X} ="
+            r" 2 \frac{\partial \ell}{\partial \mathbf Y_\text{out}}",
+        ),
+    ],
+)
+def test_what_is_defined_may_be_any_quantity(computation, forward, variable, printed):
+    labels = [f"step {number}" for number in range(len(forward))]
+    page = proof.open_page("page", dict(zip(labels, forward, strict=True)) | {"slope": printed})
+    page.check("slope", computation, derivative_of=(labels, variable))
+
+
+def test_functions_may_be_defined_by_functions():
+    page = proof.open_page(
+        "page",
+        {
+            "f": "f(x) = a x^2",
+            "g": "g(x) = f(x) + |x|",
+            "slope": r"g'(x) = 2 a x + \operatorname{sign}(x)",
+        },
+    )
+    computation = proof.Computation(
+        {"x": ""},
+        {"y": lambda x: 3 * x**2 + x.abs()},
+        scalars={"a": 3.0},
+        functions={"f": lambda x: 3 * x**2, "g": lambda x: 3 * x**2 + x.abs()},
+    )
+    page.check("slope", computation, derivative_of=(["f", "g"], "x"))
+
+
+def test_ranges_of_letters_are_known_in_both_formulas():
+    page = proof.open_page(
+        "page",
+        {
+            "pool": r"a_i = \sum_p s_{P i + p}",
+            "slope": r"\frac{\partial a_i}{\partial s_k} = \sum_p \delta_{k,P i + p}",
+        },
+    )
+    largest = []
+
+    class Recorded(proof.Computation):
+        def __call__(self, rng, largest_size=None):
+            case = super().__call__(rng, largest_size)
+            largest.append(case.scalars["m"])
+            return case
+
+    pool = Recorded(
+        {"s": "n"},
+        {"a": lambda s, P: s.reshape(-1, P).sum(-1)},
+        sizes={"P": 2, "n": lambda m, P: m * P},
+        largest=9,
+    )
+    page.check("slope", pool, indices={"p": "P"}, derivative_of=("pool", "s"))
+    assert largest[-1] == 3 < max(largest)
+
+
+@pytest.mark.parametrize(
+    "latex",
+    [
+        r"\mathbf S + \mathbf I",
+        r"\operatorname{diag}(\mathbf s)",
+        r"s_j \sum_{k \neq j} s_k",
+        r"\sum_{k=1}^{n} s_0",
+    ],
+)
+def test_sympy_gets_whole_numbers_as_they_are(latex):
+    S = np.array(sympy.symbols("S:2:2")).reshape(2, 2)
+    environment = Environment({"S": S, "s": S[0]}, {"n": 2}, frozenset("n"))
+    (found,) = evaluate((parse_expression(latex),), environment, latex, arithmetic=SYMBOLS).sides
+    assert not any(sympy.sympify(entry).has(sympy.Float) for entry in found.ravel())
+
+
+@pytest.mark.parametrize(
+    ("forward", "printed"),
+    [
+        ("f(x) = x^2", "f'(x) = g(x)"),
+        ("f(x) = q x^2", "f'(x) = 2 x"),
+        ("y = q x^2", r"\frac{\partial \ell}{\partial x} = 2 x \frac{\partial \ell}{\partial y}"),
+    ],
+)
+def test_what_only_sympy_cannot_read_is_pointed_at(forward, printed):
+    page = proof.open_page("page", {"forward": forward, "slope": printed})
+    computation = proof.Computation(
+        {"x": ""},
+        {"y": lambda x: x**2},
+        functions={"f": torch.square, "g": lambda x: 2 * x},
+    )
+    with pytest.raises(proof.FormulaError, match=r"unknown (function g|symbol q)"):
+        page.check("slope", computation, derivative_of=("forward", "x"))
+
+
+def test_the_message_points_at_the_side_that_is_not_the_derivative():
+    page = proof.open_page("page", PAGE | {"gelu": r"\operatorname{GELU}(x) = x^2"})
+    with pytest.raises(AssertionError, match="SymPy") as caught:
+        page.check("slope", GELU, derivative_of=("gelu", "x"))
+    _, line, caret = str(caught.value).split("\n")
+    assert line[caret.index("^") :] == r"\Phi(x) + x \phi(x)"
+
+
+def test_some_formula_must_be_named():
+    page = proof.open_page("page", PAGE)
+    with pytest.raises(ValueError, match="derivative_of names no formula"):
+        page.check("jacobian", ROW, derivative_of=([], "s"))
+
+
+@pytest.mark.parametrize(
     ("label", "computation", "old", "new", "forward", "variable"),
     [
         ("jacobian", ROW, r"s_j}}", r"2 s_j}}", "softmax", "s"),
         ("backward", ROWS, "softmax", "exp", "rows", "S"),
         ("slope", GELU, r"x \, \Phi", r"x x \Phi", "gelu", "x"),
         ("chain", CHAIN, "x_i^3", "x_i^2", ("inner", "outer"), "x"),
+        ("chain", CHAIN, "x_i^3", "x_i^3 = x_i^2", ("inner", "outer"), "x"),
     ],
 )
 def test_it_differentiates_what_is_printed_not_what_is_meant(

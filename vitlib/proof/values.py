@@ -157,7 +157,8 @@ def entries(array: Array, axes: list[int], indices: list[Value], hidden: tuple[s
     for axis, index in zip(axes, indices, strict=True):
         size = array.shape[len(hidden) + axis]
         lowest, highest = index.data.min(), index.data.max()
-        if np.any(index.data != np.floor(index.data.astype(float))):
+        numbers = index.data.astype(float)
+        if np.any(numbers != np.floor(numbers)):
             raise MismatchError("a subscript is not a whole number")
         if lowest < 0 or highest >= size:
             raise MismatchError(
@@ -167,4 +168,5 @@ def entries(array: Array, axes: list[int], indices: list[Value], hidden: tuple[s
     moved = np.moveaxis(array, [len(hidden) + axis for axis in axes], range(len(hidden), count))
     own = [Value(np.arange(array.shape[n]), (letter,)) for n, letter in enumerate(hidden)]
     letters, places = aligned(*own, *indices)
-    return matrix(moved[tuple(place.astype(int) for place in places)], letters)
+    # numpy turns an entry of an array of objects into the bare object
+    return matrix(np.asarray(moved[tuple(place.astype(int) for place in places)]), letters)

@@ -129,22 +129,20 @@ def test_ranges_of_letters_are_known_in_both_formulas():
             "slope": r"\frac{\partial a_i}{\partial s_k} = \sum_p \delta_{k,P i + p}",
         },
     )
-    largest = []
+    asked = []
 
     class Recorded(proof.Computation):
-        def __call__(self, rng, largest_size=None):
-            case = super().__call__(rng, largest_size)
-            largest.append(case.scalars["m"])
-            return case
+        def __call__(self, rng, largest=None):
+            asked.append(largest)
+            return super().__call__(rng, largest)
 
     pool = Recorded(
         {"s": "n"},
         {"a": lambda s, P: s.reshape(-1, P).sum(-1)},
         sizes={"P": 2, "n": lambda m, P: m * P},
-        largest=9,
     )
     page.check("slope", pool, indices={"p": "P"}, derivative_of=("pool", "s"))
-    assert largest[-1] == 3 < max(largest)
+    assert asked == [None] * 5 + [3]  # SymPy takes its time over large sizes
 
 
 @pytest.mark.parametrize(
@@ -168,6 +166,7 @@ def test_sympy_gets_whole_numbers_as_they_are(latex):
     [
         ("f(x) = x^2", "f'(x) = g(x)"),
         ("f(x) = q x^2", "f'(x) = 2 x"),
+        ("w = x^2", "f'(x) = 2 x"),
         ("y = q x^2", r"\frac{\partial \ell}{\partial x} = 2 x \frac{\partial \ell}{\partial y}"),
     ],
 )
@@ -178,7 +177,7 @@ def test_what_only_sympy_cannot_read_is_pointed_at(forward, printed):
         {"y": lambda x: x**2},
         functions={"f": torch.square, "g": lambda x: 2 * x},
     )
-    with pytest.raises(proof.FormulaError, match=r"unknown (function g|symbol q)"):
+    with pytest.raises(proof.FormulaError, match=r"unknown (function g|symbol [qw])"):
         page.check("slope", computation, derivative_of=("forward", "x"))
 
 

@@ -193,10 +193,16 @@ def test_columns_and_vectors_have_jacobians_of_entries():
     assert error(r"\sum_j \frac{\partial Y_{tj}}{\partial b_k} = 1", case) < 1e-14
 
 
+def test_a_row_by_a_number_is_not_read():
+    case = proof.Computation({"x": "n"}, {"r": lambda x: x.cumsum(0)})(rng())
+    with pytest.raises(proof.FormulaError, match="index both"):
+        error(r"\mathbf r = \frac{\partial \mathbf r}{\partial x_j}", case)
+
+
 def test_a_sum_reaches_the_end_of_the_axis_of_a_jacobian():
     case = proof.Computation({"x": "n"}, {"r": lambda x: x.cumsum(0)}, sizes={"n": 3})(rng())
     with pytest.raises(proof.ShapeError, match="k takes 2 values in its sum, this axis has 3"):
-        error(r"r_j = \sum_{k=1}^2 \frac{\partial r_j}{\partial x_k} x_k", case)
+        error(r"r_j = \sum_{k=1}^2 \frac{\partial r_j}{\partial x_k}", case)
 
 
 class Wrong(torch.autograd.Function):
@@ -251,7 +257,7 @@ def test_what_the_loss_does_not_depend_on_has_no_gradient():
 
 def test_weights_of_a_step_are_no_quantities():
     weight = torch.ones(1, dtype=torch.float64, requires_grad=True)
-    case = proof.Computation({"X": "n", "Z": "n"}, {"Y": lambda X: X * weight})(rng())
+    case = proof.Computation({"X": "n", "Z": "n"}, {"Y": lambda X, Z: X * weight})(rng())
     np.testing.assert_allclose(case.gradient("X"), case.gradient("Y"))
     with pytest.raises(KeyError):
         case.gradient("Z")

@@ -383,3 +383,9 @@ def test_random_cases_differ_between_labels(page):
     page.check("grad-q", SCORES)
     first, second = (page._checks[label].cases[0].arrays["Q"] for label in ("scores", "grad-q"))
     assert first.shape != second.shape or not np.allclose(first, second)
+
+
+@pytest.mark.parametrize("occurrence", [None, 0])
+def test_a_lost_line_leaves_no_gap_in_which_a_formula_would_end(occurrence):
+    lost = proof.edit("&= b", "", "a step is lost", occurrence=occurrence)
+    assert lost.of("a\n&= b\n&= c") == "a\n&= c"

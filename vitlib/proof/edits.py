@@ -30,14 +30,21 @@ class Edit:
         if found == 0:
             raise ValueError(f"the mistake {self.why!r} edits {self.old!r}, which is not printed")
         if self.occurrence is None:
-            return self.new.join(parts)
+            return _without_empty_lines(self.new.join(parts))
         if not -found <= self.occurrence < found:
             raise ValueError(
                 f"the mistake {self.why!r} edits occurrence {self.occurrence} of {self.old!r},"
                 f" of which there are {found}"
             )
         place = self.occurrence % found + 1
-        return self.old.join(parts[:place]) + self.new + self.old.join(parts[place:])
+        return _without_empty_lines(
+            self.old.join(parts[:place]) + self.new + self.old.join(parts[place:])
+        )
+
+
+def _without_empty_lines(latex: str) -> str:
+    """An empty line would end the formula where it is typeset."""
+    return "\n".join(line for line in latex.splitlines() if line.strip())
 
 
 def edit(old: str, new: str, why: str, *, occurrence: int | None = None) -> Edit:

@@ -1,4 +1,4 @@
-"""What became of the mutants of the library: `make mutants` runs this behind mutmut.
+"""The mutants of the library, and what becomes of them: `make mutants`.
 
 mutmut changes one thing in a function of `vitlib/nn` or `vitlib/proof` at a time, a sign, a number,
 an argument, and runs the tests that reach the function. A mutant that no test notices has survived.
@@ -12,14 +12,24 @@ Those that behave like the original are listed in `tests/mutants.toml`, each wit
 
 Of the others, 95 % of each package must be killed. The survivors that are not listed are written to
 `mutants/survivors.toml` in the same form.
+
+mutmut itself would have pytest collect the tests anew for every mutant, which takes longer than to
+run them until one fails. Here they are collected once, and each mutant's process inherits them.
+Tests that have killed other mutants of the function come first.
 """
 
+import os
 import sys
 import tomllib
+import traceback
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
+
+import pytest
+from _pytest.config import _prepareconfig  # pytest's own main has nothing public that only collects
 
 ROOT = Path(__file__).parents[1]
 REVIEWED = ROOT / "tests" / "mutants.toml"
@@ -162,8 +172,84 @@ def listed(survivors: Iterable[Survivor]) -> str:
     )
 
 
+class Killers:
+    """The tests that have killed mutants of a function, in a file that all processes share."""
+
+    def __init__(self, function: str) -> None:
+        self._path = Path(".killers") / function
+
+    def first(self, tests: Iterable[str]) -> list[str]:
+        """Tests in their order, but the killers before the others, the latest first."""
+        known = self._path.read_text().splitlines() if self._path.exists() else []
+        place = {name: number for number, name in enumerate(known)}
+        return sorted(tests, key=lambda name: -place.get(name, -1))
+
+    def add(self, test: str) -> None:
+        """Note that a test has killed a mutant."""
+        self._path.parent.mkdir(exist_ok=True)
+        with self._path.open("a") as file:
+            file.write(f"{test}\n")
+
+
+def collected() -> pytest.Session:
+    """A session of pytest with all tests in it, as `[tool.mutmut]` selects them; none has run."""
+    from mutmut.configuration import config as mutmut_config
+
+    selection = mutmut_config().pytest_add_cli_args_test_selection
+    quiet = ["-p", "no:terminal", "--capture=no", "-o", "addopts=--import-mode=importlib"]
+    config = _prepareconfig(["--rootdir=.", *quiet, *selection])
+    config._do_configure()
+    session = pytest.Session.from_config(config)
+    config.hook.pytest_sessionstart(session=session)
+    session.perform_collect()
+    return session
+
+
+def sweep() -> None:
+    """Try all mutants that were not tried yet, or whose function or tests have changed."""
+    from mutmut.__main__ import run
+    from mutmut.runners.harness import PytestRunner
+    from mutmut.utils.file_utils import change_cwd
+    from mutmut.workers import isolation
+
+    class CollectedOnce(PytestRunner):
+        session: pytest.Session | None = None
+
+        def run_tests(self, *, mutant_name: str | None, tests: Iterable[str]) -> int:
+            """0 if the tests pass; mutmut hands them over with the fastest first."""
+            with change_cwd("mutants"):
+                if self.session is None:  # at the first run, of the unchanged library
+                    self.session = collected()
+                try:
+                    return int(self._fails(mutant_name, tests))
+                except BaseException:  # no verdict: mutmut calls it suspicious
+                    traceback.print_exc()
+                    return 99
+
+        def _fails(self, mutant_name: str | None, tests: Iterable[str]) -> bool:
+            by_name = {item.nodeid: item for item in self.session.items}
+            killers = Killers(function_of(mutant_name) if mutant_name else "none")
+            names = killers.first(tests or by_name)
+            items = [by_name[name] for name in names]
+            self.session.testsfailed = 0
+            for item, following in zip_longest(items, items[1:]):
+                item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
+                if self.session.testsfailed:
+                    killers.add(item.nodeid)
+                    return True
+            return False
+
+    isolation.PytestRunner = CollectedOnce
+    run(["--max-children", str(os.cpu_count())], standalone_mode=False)
+
+
 def main() -> int:
-    """Print what became of the mutants; the exit status is 1 if too few were killed."""
+    """Try the mutants and print what became of them.
+
+    Returns:
+        The exit status: 1 if too few were killed.
+    """
+    sweep()
     table, survivors, problems = summary(found(), reviewed(REVIEWED))
     SURVIVORS.write_text(listed(survivors), encoding="utf-8")
     print(table)

@@ -197,7 +197,7 @@ def test_named_models_take_options():
         (torch.zeros(1, 2, 16, 24, dtype=torch.uint8), TypeError, "torch.uint8: expected floating"),
         (torch.zeros(1, 2, 16, 24, dtype=torch.bool), TypeError, "torch.bool: expected floating"),
     ],
-    ids=str,
+    ids=["one image", "channels", "turned", "wider", "bytes", "booleans"],
 )
 def test_other_images_are_refused_in_one_line(gradients, x, error, message):
     config = replace(CONFIG, gradients=gradients)

@@ -6,7 +6,6 @@ strings, holds `config` and `record` as JSON. Reading such a file runs no code, 
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from vitlib.config import ViTConfig
+from vitlib.files import write_atomically
 from vitlib.nn.resize import resize_forward
 from vitlib.nn.vit import VisionTransformer
 
@@ -61,7 +61,7 @@ def save_weights(
     """
     config = _unwrap(model).config
     tensors = {
-        _plain(name): tensor.detach().cpu().contiguous()
+        plain_name(name): tensor.detach().cpu().contiguous()
         for name, tensor in model.state_dict().items()
     }
     metadata = {
@@ -69,7 +69,7 @@ def save_weights(
         "config": json.dumps(config.to_dict()),
         "record": json.dumps(dict(record or {})),
     }
-    _write_atomically(Path(path), safetensors.torch.save(tensors, metadata))
+    write_atomically(Path(path), safetensors.torch.save(tensors, metadata))
 
 
 def load_model(path: str | PathLike[str]) -> VisionTransformer:
@@ -134,6 +134,17 @@ def read_record(path: str | PathLike[str]) -> dict[str, Any]:
     return json.loads(metadata.get("record", "{}"))
 
 
+def read_config(path: str | PathLike[str]) -> ViTConfig | None:
+    """The configuration that was saved with the weights; None in a file of another library.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged or not a safetensors file.
+    """
+    _, metadata = _read(Path(path))
+    return _config(metadata["config"], path) if "config" in metadata else None
+
+
 def _set_weights(
     model: VisionTransformer,
     tensors: Mapping[str, Tensor],
@@ -142,7 +153,7 @@ def _set_weights(
     *,
     new_head: bool = False,
 ) -> WeightsReport:
-    given = {_plain(name): tensor for name, tensor in tensors.items()}
+    given = {plain_name(name): tensor for name, tensor in tensors.items()}
     own = model.state_dict()
     dropped: tuple[str, ...] = ()
     if new_head:
@@ -241,22 +252,6 @@ def _unwrap(model: nn.Module) -> VisionTransformer:
     return model
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """The name of a parameter without what compiling, sharding and the like put into it."""
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    """All of `content` at `path`, or an OSError and no trace.
-
-    The file grows beside its destination, reaches the disk, and only then takes its name, which
-    is one indivisible step within a folder.
-    """
-    growing = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with growing.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        growing.replace(path)
-    finally:
-        growing.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Augmentation in batches, on the device where the images are."""
+"""Each image turned, zoomed and bent by its own random amount."""
 
 from dataclasses import dataclass
 
@@ -29,9 +29,9 @@ class Warp:
         bend: Largest displacement along each axis, as a fraction of the side.
     """
 
-    rotate: float
-    zoom: float
-    bend: float
+    rotate: float = 0.0
+    zoom: float = 0.0
+    bend: float = 0.0
 
     def __post_init__(self):
         if not 0 <= self.rotate <= 180:

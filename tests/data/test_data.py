@@ -4,7 +4,7 @@ from vitlib import data
 
 
 def test_the_names_are_those_that_can_be_loaded():
-    assert data.names() == ["digits", "fashion_mnist", "fashion_mnist_small", "shapes"]
+    assert data.names() == ["cifar10", "digits", "fashion_mnist", "fashion_mnist_small", "shapes"]
 
 
 @pytest.mark.parametrize("name", ["digits", "fashion_mnist_small", "shapes"])
@@ -24,6 +24,7 @@ def test_options_reach_the_data_set():
 @pytest.mark.parametrize(
     ("name", "option", "expected"),
     [
+        ("cifar10", "size", "expected folder"),
         ("digits", "folder", "expected none"),
         ("fashion_mnist", "size", "expected folder"),
         ("fashion_mnist_small", "folder", "expected none"),

@@ -66,6 +66,8 @@ FAULTS = [
     ({"attention_dropout": 50}, ValueError, "attention_dropout=50: expected a number"),
     ({"drop_path": float("nan")}, ValueError, "drop_path=nan: expected a number"),
     ({"drop_path": "0.1"}, TypeError, "drop_path='0.1': expected a number"),
+    ({"patch_dropout": 1.0}, ValueError, "patch_dropout=1.0: expected a number from 0 to below 1"),
+    ({"patch_dropout": True}, TypeError, "patch_dropout=True: expected a number"),
     ({"registers": -1}, ValueError, "registers=-1: expected a whole number, from 0"),
     ({"registers": 0.5}, TypeError, "registers=0.5: expected a whole number"),
     (
@@ -119,6 +121,7 @@ def test_sizes():
         {"position": "none", "norm": "post", "head": "mlp", "registers": 4},
         {"position": "sincos1d", "activation": "swiglu"},
         {"activation": "relu", "dropout": 0.1, "attention_dropout": 0.5, "drop_path": 0.99},
+        {"patch_dropout": 0.75, "pool": "mean"},
         {"activation": "gelu_tanh", "dropout": 0, "dim": 1_000_000, "heads": 1},
     ],
     ids=str,
@@ -141,6 +144,26 @@ def test_tokens_and_positions_are_counted():
         ("mean", 0): (0, 196, 196),
         ("mean", 4): (4, 196, 200),
     }
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "rate", "kept"),
+    [
+        (14, 14, 0, 196),
+        (14, 14, 0.5, 98),
+        (14, 14, 0.75, 49),
+        (2, 2, 0.1, 4),
+        (2, 2, 0.25, 3),
+        (2, 2, 0.99, 1),
+        (1, 1, 0.5, 1),
+        (3, 3, 0.5, 5),  # half a patch is one
+        (10, 10, 0.9, 10),  # 100 (1 − 0.9) is 9.999… in floating point
+        (9, 5, 0.9, 5),  # 45 (1 − 0.9) is 4.499…
+    ],
+)
+def test_so_many_patches_stay_in_training(rows, columns, rate, kept):
+    config = ViTConfig(image_size=(rows, columns), patch_size=1, patch_dropout=rate)
+    assert config.num_kept_patches == kept
 
 
 def test_the_last_norm_is_before_pooling_after_it_or_nowhere():

@@ -296,6 +296,18 @@ def test_units_suit_the_model(config, units):
     assert table.splitlines()[1].split()[5:] == units
 
 
+def test_patches_that_training_drops_are_counted_and_told():
+    plain, fewer = summary(SMALL), summary(replace(SMALL, patch_dropout=0.3))
+    assert fewer.layers == plain.layers
+    told = "All patches are counted; in training, an image keeps 3 of 4."
+    for one, other in (
+        (plain.to_text(), fewer.to_text()),
+        (plain.to_markdown(), fewer.to_markdown()),
+    ):
+        assert told not in one
+        assert other.endswith(f"\n{told}")
+
+
 @given(configs())
 def test_columns_are_straight(config):
     table = summary(config).to_text().split("\n\n")[1].splitlines()

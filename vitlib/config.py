@@ -35,7 +35,7 @@ Gradients = Literal["autograd", "derived"]
 _SIZES = ("image_size", "patch_size")
 _COUNTS = ("in_channels", "num_classes", "dim", "depth", "heads", "mlp_dim")
 _LARGEST = 1_000_000  # of any size: beyond it something else was meant
-_RATES = ("dropout", "attention_dropout", "drop_path")
+_RATES = ("dropout", "attention_dropout", "drop_path", "patch_dropout")
 _POSITION_WIDTHS = {
     "sincos1d": ("dim", 2, "a sine and a cosine for each frequency"),
     "sincos2d": ("dim", 4, "a sine and a cosine of row and column for each frequency"),
@@ -205,6 +205,8 @@ class ViTConfig:
         attention_dropout: rate for the attention weights.
         drop_path: rate, in the last block, at which an image skips attention or MLP; it grows
             linearly from 0 in the first block.
+        patch_dropout: part of the patch tokens that every image loses in training, drawn for each
+            anew (timm's patch_drop_rate); at least one stays.
         layer_norm_eps: ε of every layer norm.
         qkv_bias: whether queries, keys and values have a bias.
         registers: R, learned tokens without position between class token and patches.
@@ -232,6 +234,7 @@ class ViTConfig:
     dropout: float = 0.0
     attention_dropout: float = 0.0
     drop_path: float = 0.0
+    patch_dropout: float = 0.0
     layer_norm_eps: float = 1e-6
     qkv_bias: bool = True
     registers: int = 0
@@ -295,6 +298,12 @@ class ViTConfig:
         """N."""
         rows, columns = self.grid
         return rows * columns
+
+    @property
+    def num_kept_patches(self) -> int:
+        """The patches that an image keeps in training: N (1 − ρ), rounded, and at least one."""
+        lost = self.num_patches * self.patch_dropout
+        return max(1, int(self.num_patches - lost + 0.5))
 
     @property
     def num_positions(self) -> int:

@@ -23,6 +23,9 @@ kept once, and listed with the layer that reads it:
     dropout        its mask, listed with the layer in front of it
 
 A class token is a part of the tensor of all tokens, so whoever reads it keeps them all.
+
+**Patches** are all there, as when the model is used. A step of training with `patch_dropout` passes
+fewer, and takes and keeps less.
 """
 
 import json
@@ -127,7 +130,11 @@ class Summary:
         return "\n".join([*options, "", *_columns(head, body), "", self._legend()])
 
     def _legend(self) -> str:
-        return f"{self.parameters:,} parameters in all.\n{_LEGEND}"
+        text = f"{self.parameters:,} parameters in all.\n{_LEGEND}"
+        if not self.config.patch_dropout:
+            return text
+        kept, patches = self.config.num_kept_patches, self.config.num_patches
+        return f"{text}\nAll patches are counted; in training, an image keeps {kept} of {patches}."
 
     def _options(self) -> Iterable[tuple[str, Any]]:
         return self.config.to_dict().items()

@@ -129,11 +129,33 @@ def registers_grads(grad_y, count, before):
     return grad_y[:, t + count * (t >= before)], torch.einsum("brj->rj", grad_y[:, before + r])
 
 
-def tokens_values(images, params, keep=None):
+def _selection(places, tokens, prefix):
+    """R_{btu} = [u = r_{bt}], r_{bt} = t for t < s, the prefix, and s + k_{b,t−s} from there on."""
+    front = torch.arange(prefix).repeat(len(places), 1)
+    return (torch.cat([front, prefix + places], 1)[..., None] == torch.arange(tokens)).double()
+
+
+def patch_dropout_values(x, places, prefix):
+    """y_{btj} = Σ_u R_{btu} x_{buj}: what stands in front, then the patches k_{bn} = places."""
+    return torch.einsum("btu,buj->btj", _selection(places, x.shape[1], prefix), x)
+
+
+def patch_dropout_grads(places, tokens, prefix, grad_y):
+    """Gradient of x in y_{btj} = Σ_u R_{btu} x_{buj}.
+
+    ∂y_{btj}/∂x_{b'u'j'} = δ_{bb'} δ_{jj'} R_{btu'}: dx_{buj} = Σ_t R_{btu} G_{btj}. The places of
+    an image differ, so one t at most is left of the sum: dx_{buj} is the G of the token that came
+    from u, and 0 where none did.
+    """
+    return torch.einsum("btu,btj->buj", _selection(places, tokens, prefix), grad_y)
+
+
+def tokens_values(images, params, keep=None, places=None):
     """y = κ [a; e'; patches w + c, with e added to a and to the patches before e' comes in].
 
     params = (w, c, a, e, e'): weight and bias of the patches, class token, positions, registers;
-    each of the last three may be None.
+    each of the last three may be None. Of the patches only those at the places, if given, are left
+    when e' comes in.
     """
     weight, bias, first, positions, registers = params
     flat = weight.reshape(len(weight), -1)
@@ -143,22 +165,28 @@ def tokens_values(images, params, keep=None):
         x = torch.cat([torch.einsum("b,j->bj", images_alike, first)[:, None], x], 1)
     if positions is not None:
         x = x + positions
+    s = 0 if first is None else 1
+    if places is not None:
+        x = patch_dropout_values(x, places, s)
     if registers is not None:
-        s = 0 if first is None else 1
         x = torch.cat([x[:, :s], torch.einsum("b,rj->brj", images_alike, registers), x[:, s:]], 1)
     return _times(x, keep)
 
 
-def tokens_grads(images, params, grad_y, keep=None):
+def tokens_grads(images, params, grad_y, keep=None, places=None):
     """Gradients of the images and of params = (w, c, a, e, e') in ``tokens_values``.
 
-    A composition, walked back from the last step to the first: κ, registers, positions, class
-    token, patches. A parameter that is None has the gradient None.
+    A composition, walked back from the last step to the first: κ, registers, patches that are left
+    out, positions, class token, patches. A parameter that is None has the gradient None.
     """
     weight, _, first, positions, registers = params
     grad, grad_first, grad_positions, grad_registers = _times(grad_y, keep), None, None, None
+    s = 0 if first is None else 1
     if registers is not None:
-        grad, grad_registers = registers_grads(grad, len(registers), 0 if first is None else 1)
+        grad, grad_registers = registers_grads(grad, len(registers), s)
+    if places is not None:
+        (rows, columns), (P, Q) = images.shape[2:], weight.shape[2:]
+        grad = patch_dropout_grads(places, s + rows // P * (columns // Q), s, grad)
     if positions is not None:
         grad, grad_positions = positions_grads(grad)
     if first is not None:
@@ -168,34 +196,39 @@ def tokens_grads(images, params, grad_y, keep=None):
 
 
 def rotary_values(x, angles):
-    """The pairs of the last N tokens turned: y_{bhtj} = Σ_k R_{tjk} x_{bhtk}.
+    """The pairs of the last N tokens turned: y_{bhtj} = Σ_k R_{btjk} x_{bhtk}.
 
     y_{2i} = x_{2i} cos θ − x_{2i+1} sin θ and y_{2i+1} = x_{2i} sin θ + x_{2i+1} cos θ, with
-    θ = θ_{ni} for the n-th of these tokens; R_t is δ for the tokens in front.
+    θ = θ_{bni} for the n-th of these tokens, or θ_{ni} in all images; R_{bt} is δ for the tokens in
+    front.
     """
-    return torch.einsum("tjk,bhtk->bhtj", _rotation(angles, *x.shape[-2:]), x)
+    return torch.einsum("btjk,bhtk->bhtj", _rotation(angles, *x.shape[-2:]), x)
 
 
 def _rotation(angles, tokens, dim):
-    """R_{tjk} = ∂y_{tj}/∂x_{tk}: δ_{jk} for tokens in front, the four numbers of a pair behind."""
-    table = torch.eye(dim, dtype=angles.dtype).repeat(tokens, 1, 1)
-    first = tokens - len(angles)
+    """R_{btjk} = ∂y_{btj}/∂x_{btk}: δ_{jk} for tokens in front, the four numbers of a pair behind.
+
+    With the angles of all images, b has one value, and meets every other.
+    """
+    angles = angles.reshape(-1, *angles.shape[-2:])
+    table = torch.eye(dim, dtype=angles.dtype).repeat(len(angles), tokens, 1, 1)
+    first = tokens - angles.shape[1]
     for i in range(dim // 2):
-        cos, sin = angles[:, i].cos(), angles[:, i].sin()
-        table[first:, 2 * i, 2 * i] = cos
-        table[first:, 2 * i, 2 * i + 1] = -sin
-        table[first:, 2 * i + 1, 2 * i] = sin
-        table[first:, 2 * i + 1, 2 * i + 1] = cos
+        cos, sin = angles[..., i].cos(), angles[..., i].sin()
+        table[:, first:, 2 * i, 2 * i] = cos
+        table[:, first:, 2 * i, 2 * i + 1] = -sin
+        table[:, first:, 2 * i + 1, 2 * i] = sin
+        table[:, first:, 2 * i + 1, 2 * i + 1] = cos
     return table
 
 
 def rotary_grads(angles, grad_y):
-    """Gradient of x in y_{bhtj} = Σ_k R_{tjk} x_{bhtk}.
+    """Gradient of x in y_{bhtj} = Σ_k R_{btjk} x_{bhtk}.
 
-    ∂y_{bhtj}/∂x_{b'h't'k'} = δ_{bb'} δ_{hh'} δ_{tt'} R_{tjk'}: dx_{bhtk} = Σ_j G_{bhtj} R_{tjk},
-    the sum over the first index of R where the forward pass sums over the second.
+    ∂y_{bhtj}/∂x_{b'h't'k'} = δ_{bb'} δ_{hh'} δ_{tt'} R_{btjk'}: dx_{bhtk} = Σ_j G_{bhtj} R_{btjk},
+    the sum over j, an index of R, where the forward pass sums over k, the other.
     """
-    return torch.einsum("bhtj,tjk->bhtk", grad_y, _rotation(angles, *grad_y.shape[-2:]))
+    return torch.einsum("bhtj,btjk->bhtk", grad_y, _rotation(angles, *grad_y.shape[-2:]))
 
 
 def resize_grads(grad_y, rows, columns, prefix):

@@ -20,6 +20,7 @@ CONFIG = ViTConfig(
 )
 POSITIONS = ["learned", "sincos1d", "sincos2d", "rope2d", "none"]
 CHOICES = {
+    "patch_dropout": [0.0, 0.5],
     "readout": [("cls", False), ("mean", False), ("mean", True)],
     "activation": ["gelu", "gelu_tanh", "relu", "swiglu"],
     "head": ["linear", "mlp"],
@@ -93,7 +94,8 @@ def test_derived_gradients_are_autograds(position, norm):
 
         assert error("derived", torch.float64) <= 1e-10, config
         assert error("derived", torch.float32) <= 1e-5, config
-        narrow.append(error("derived", torch.bfloat16) / error("autograd", torch.bfloat16))
+        if not config.patch_dropout:  # it moves numbers and rounds none
+            narrow.append(error("derived", torch.bfloat16) / error("autograd", torch.bfloat16))
     # Rounding is a lottery for one model, and either may win. Over hundreds of them it is not.
     assert len(narrow) == (384 if norm == "pre" else 256)
     assert geometric_mean(narrow) <= 1

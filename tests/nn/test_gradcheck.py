@@ -16,6 +16,7 @@ from vitlib.nn.linear import linear
 from vitlib.nn.loss import cross_entropy
 from vitlib.nn.mlp import mlp
 from vitlib.nn.multi_head import multi_head
+from vitlib.nn.patch_dropout import keep
 from vitlib.nn.pooling import pool
 from vitlib.nn.positions import positions
 from vitlib.nn.resize import resize_positions
@@ -52,6 +53,7 @@ FUNCTIONS = {
     "resize": (resize_positions, lambda: (torch.randn(1, 7, 2), (2, 3), (3, 2))),
     "class_token": (class_token, lambda: (torch.randn(2, 3, 4), torch.randn(1, 1, 4))),
     "registers": (registers, lambda: (torch.randn(2, 3, 4), torch.randn(1, 2, 4), 1)),
+    "keep": (keep, lambda: (torch.randn(2, 5, 3), torch.tensor([[0, 3], [1, 2]]), 1)),
     "softmax": (softmax, lambda: (torch.randn(3, 4),)),
     "attention": (attention, attention_inputs),
     "blockwise": (blockwise_attention, lambda: (*attention_inputs(), 2)),

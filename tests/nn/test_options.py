@@ -201,7 +201,7 @@ def test_each_choice_meets_each_other():
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
-@pytest.mark.parametrize("rate", ["dropout", "attention_dropout", "drop_path"])
+@pytest.mark.parametrize("rate", ["dropout", "attention_dropout", "drop_path", "patch_dropout"])
 def test_all_three_ways_drop_the_same(rate, norm):
     config = replace(CONFIG, norm=norm, registers=1, activation="swiglu", **{rate: 0.4})
     weights = {name: p.detach() for name, p in random_model(config).named_parameters()}
@@ -307,6 +307,21 @@ def test_fixed_positions_are_buffers_in_the_weights_precision_and_place(position
         model = VisionTransformer(config)
     assert model.get_buffer(name).is_meta
     assert torch.equal(model.to_empty(device="cpu").get_buffer(name), fine[name])
+
+
+@pytest.mark.parametrize("position", CHOICES["position"])
+def test_the_pair_computes_in_the_weights_precision(position):
+    config = replace(CONFIG, position=position)
+    parameters = dict(random_model(config).float().named_parameters())
+    logits, _ = vit_forward(images().float(), parameters, config)
+    assert logits.dtype == torch.float32
+
+
+@pytest.mark.parametrize("recurse", [True, False])
+def test_what_moves_the_model_alone_leaves_its_parts(recurse):
+    model = VisionTransformer(CONFIG).to_empty(device="meta", recurse=recurse)
+    assert model.cls_token.is_meta
+    assert model.norm.weight.is_meta == recurse
 
 
 def test_only_positions_tell_patches_apart():

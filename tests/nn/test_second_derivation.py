@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -42,6 +43,7 @@ from vitlib.nn.linear import linear_backward, linear_forward
 from vitlib.nn.loss import cross_entropy_backward, cross_entropy_forward
 from vitlib.nn.mlp import mlp_backward, mlp_forward
 from vitlib.nn.multi_head import multi_head_backward, multi_head_forward
+from vitlib.nn.patch_dropout import draw_kept, keep_backward, keep_forward
 from vitlib.nn.patches import patchify_backward, patchify_forward
 from vitlib.nn.pooling import pool_backward, pool_forward
 from vitlib.nn.positions import position_table, positions_backward, positions_forward
@@ -119,7 +121,13 @@ CONFIGS = {
         drop_path=0.3,
     ),
 }
-EACH_CONFIG = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+FEWER = {
+    f"{name}, of half the patches": replace(config, patch_dropout=0.5)
+    for name, config in CONFIGS.items()
+}
+EACH_CONFIG = pytest.mark.parametrize(
+    "config", [*CONFIGS.values(), *FEWER.values()], ids=[*CONFIGS, *FEWER]
+)
 
 
 @pytest.fixture(name="agree")
@@ -199,11 +207,23 @@ def test_what_joins_the_patches(agree, before):
     agree(grads, by_indices.registers_grads(grad_y, 2, before))
 
 
+@pytest.mark.parametrize("rate", [0.1, 0.6])
+@pytest.mark.parametrize("prefix", [0, 3])
+def test_patches_that_stay(agree, prefix, rate):
+    config = ViTConfig(image_size=4, patch_size=(1, 2), patch_dropout=rate)
+    kept = draw_kept(config, 3, CPU)
+    grad_y, grad = run(keep_forward, keep_backward, torch.randn(3, prefix + 8, 5), kept, prefix)
+    agree(grad, by_indices.patch_dropout_grads(kept, prefix + 8, prefix, grad_y))
+
+
+@pytest.mark.parametrize("images", [(), (2,)], ids=["one table", "each image its own"])
 @pytest.mark.parametrize("prefix", [0, 2])
-def test_rotary(agree, prefix):
-    angles = 3 * torch.randn(5, 3)
-    by_entry = angles.repeat_interleave(2, dim=1)
+def test_rotary(agree, prefix, images):
+    angles = 3 * torch.randn(*images, 5, 3)
+    by_entry = angles.repeat_interleave(2, dim=-1)
     table = torch.stack([by_entry.cos(), by_entry.sin()])
+    if images:
+        table = table[:, :, None]  # for all heads
     grad_y, grad = run(rotary_forward, rotary_backward, torch.randn(2, 3, prefix + 5, 6), table)
     agree(grad, by_indices.rotary_grads(angles, grad_y))
 
@@ -406,8 +426,9 @@ def token_params(p, config):
     return (*map(p.get, TOKENS[:2]), None if first is None else first[0], positions, registers)
 
 
-def tokens_by_indices(images, p, config, grad_x, drop):
-    grad, grads = by_indices.tokens_grads(images, token_params(p, config), grad_x, keep(drop))
+def tokens_by_indices(images, p, config, grad_x, drop, kept):
+    params = token_params(p, config)
+    grad, grads = by_indices.tokens_grads(images, params, grad_x, keep(drop), kept)
     by_name = zip(TOKENS, grads, strict=True)
     return grad, {name: g.reshape(p[name].shape) for name, g in by_name if name in p}
 
@@ -424,11 +445,13 @@ def readout_by_indices(x, p, config, grad_z):
 
 def network_by_indices(images, p, config, grad_z, drops):
     """The gradients of the whole network: forward from block to block, then back."""
-    angles = None
+    angles, kept = None, drops.kept
     if config.position == "rope2d":
         cos, sin = rope_table(config.grid, config.head_dim)[..., ::2]
         angles = torch.atan2(sin, cos)
-    x, blocks = by_indices.tokens_values(images, token_params(p, config), keep(drops.tokens)), []
+        angles = angles if kept is None else angles[kept]
+    x = by_indices.tokens_values(images, token_params(p, config), keep(drops.tokens), kept)
+    blocks = []
     for i, drop in enumerate(drops.blocks):
         norm, attn, mlp = (
             [f"blocks.{i}.{name}" for name in weight_and_bias(*layers)]
@@ -449,7 +472,7 @@ def network_by_indices(images, p, config, grad_z, drops):
         grad, *of_block = by_indices.block_grads(x, *layers, grad, *paths)
         by_name = zip(names, (g for part in of_block for g in part), strict=True)
         grads |= {name: g for name, g in by_name if name in p}
-    grad, of_tokens = tokens_by_indices(images, p, config, grad, drops.tokens)
+    grad, of_tokens = tokens_by_indices(images, p, config, grad, drops.tokens, kept)
     return grad, grads | of_tokens
 
 
@@ -461,9 +484,9 @@ def parameters_and_images(config):
 @EACH_CONFIG
 def test_tokens(agree, config):
     p, images = parameters_and_images(config)
-    drop = draw_masks(config, 3, CPU).tokens
-    grad_x, (grad, grads) = run(tokens_forward, tokens_backward, images, p, config, drop)
-    expected, by_name = tokens_by_indices(images, p, config, grad_x, drop)
+    kept, drop, _ = draw_masks(config, 3, CPU)
+    grad_x, (grad, grads) = run(tokens_forward, tokens_backward, images, p, config, drop, kept)
+    expected, by_name = tokens_by_indices(images, p, config, grad_x, drop, kept)
     assert grads.keys() == by_name.keys()
     agree([grad, grads], [expected, by_name])
 

@@ -160,7 +160,7 @@ def block_forward(
     eps: float,
     norm: str = "pre",
     activation: str = "gelu",
-    rope: Float[Tensor, "2 N d"] | None = None,
+    rope: Float[Tensor, "2 *images N d"] | None = None,
     drops: Drops = NO_DROPS,
 ) -> tuple[Float[Tensor, "B T D"], Saved]:
     """Exchange between tokens, then thought within each."""
@@ -254,7 +254,7 @@ class Block(nn.Module):
         )
 
     def forward(
-        self, x: Float[Tensor, "B T D"], rope: Float[Tensor, "2 N d"] | None = None
+        self, x: Float[Tensor, "B T D"], rope: Float[Tensor, "2 *images N d"] | None = None
     ) -> Float[Tensor, "B T D"]:
         """Apply the block; in training, with fresh masks.
 

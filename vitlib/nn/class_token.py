@@ -25,7 +25,7 @@ def class_token_forward(
     x: Float[Tensor, "B N D"], cls_token: Float[Tensor, "1 1 D"]
 ) -> tuple[Float[Tensor, "B T D"], None]:
     """Put the class token in front of the patches."""
-    return torch.cat([cls_token.expand(len(x), -1, -1), x], dim=1), None
+    return torch.cat([cls_token.expand(x.shape[0], -1, -1), x], dim=1), None
 
 
 def class_token_backward(
@@ -42,7 +42,7 @@ def registers_forward(
     x: Float[Tensor, "B T D"], reg_token: Float[Tensor, "1 R D"], before: int
 ) -> tuple[Float[Tensor, "B T_and_R D"], tuple[int, int]]:
     """Insert the registers behind the first `before` tokens."""
-    tokens = torch.cat([x[:, :before], reg_token.expand(len(x), -1, -1), x[:, before:]], dim=1)
+    tokens = torch.cat([x[:, :before], reg_token.expand(x.shape[0], -1, -1), x[:, before:]], dim=1)
     return tokens, (before, before + reg_token.shape[1])
 
 

@@ -47,7 +47,7 @@ class Saved(NamedTuple):
     """What the backward pass of multi-head attention needs."""
 
     qkv: linear.Saved
-    rope: Float[Tensor, "2 N d"] | None
+    rope: Float[Tensor, "2 *images N d"] | None
     attention: attention.Saved | blockwise.Saved
     proj: linear.Saved
     drop: Drop | None
@@ -87,7 +87,7 @@ def multi_head_forward(
     qkv: Weights,
     proj: Weights,
     heads: int,
-    rope: Float[Tensor, "2 N d"] | None = None,
+    rope: Float[Tensor, "2 *images N d"] | None = None,
     drops: Drops = NO_DROPS,
 ) -> tuple[Float[Tensor, "B T D"], Saved]:
     """Project, attend in each head, project back."""
@@ -156,7 +156,7 @@ class MultiHeadAttention(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "B T D"],
-        rope: Float[Tensor, "2 N d"] | None = None,
+        rope: Float[Tensor, "2 *images N d"] | None = None,
         drops: Drops = NO_DROPS,
     ) -> Float[Tensor, "B T D"]:
         """Let every token attend to all."""
@@ -166,7 +166,7 @@ class MultiHeadAttention(nn.Module):
         return dropout(self.proj(merge_heads(o)), drops[1], gradients="autograd")
 
     def attention_map(
-        self, x: Float[Tensor, "B T D"], rope: Float[Tensor, "2 N d"] | None = None
+        self, x: Float[Tensor, "B T D"], rope: Float[Tensor, "2 *images N d"] | None = None
     ) -> Float[Tensor, "B H T T"]:
         """The attention weights of each head; every row sums to one."""
         q, k, _ = self._project(x, rope)

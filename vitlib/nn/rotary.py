@@ -43,22 +43,23 @@ def rope_table(grid: tuple[int, int], head_dim: int) -> Float[Tensor, "2 N d"]:
 
 
 def rotary_forward(
-    x: Float[Tensor, "B H T d"], table: Float[Tensor, "2 N d"]
-) -> tuple[Float[Tensor, "B H T d"], Float[Tensor, "2 N d"]]:
+    x: Float[Tensor, "B H T d"], table: Float[Tensor, "2 *images N d"]
+) -> tuple[Float[Tensor, "B H T d"], Float[Tensor, "2 *images N d"]]:
     """Turn the last N tokens.
 
     Args:
         x: queries or keys.
-        table: `rope_table` in the precision of x; a constant, it receives no gradient.
+        table: `rope_table` in the precision of x, or (2, B, 1, N, d), where the images have other
+            patches (`vitlib.nn.patch_dropout`); a constant, it receives no gradient.
     """
     cos, sin = table
-    prefix, patches = x.split([x.shape[2] - len(cos), len(cos)], dim=2)
+    prefix, patches = x.split([x.shape[2] - cos.shape[-2], cos.shape[-2]], dim=2)
     turned = patches * cos + _quarter_turn(patches) * sin
     return torch.cat([prefix, turned], dim=2), table
 
 
 def rotary_backward(
-    grad_y: Float[Tensor, "B H T d"], table: Float[Tensor, "2 N d"]
+    grad_y: Float[Tensor, "B H T d"], table: Float[Tensor, "2 *images N d"]
 ) -> Float[Tensor, "B H T d"]:
     """The gradient of the queries or keys: turned back."""
     cos, sin = table

@@ -3,19 +3,20 @@
     images (B, C, height, width)   X (B, T, D)      X = [c; C_reg; patches W_E + b_E], plus E_pos
 
 Positions are added before the registers come in, which have none (`vitlib.nn.class_token`); with
-rotary positions nothing is added here. Dropout comes last. The backward pass is the parts' in
-opposite order. Saved: what the parts save.
+rotary positions nothing is added here. In between, a step of training may leave patches out
+(`vitlib.nn.patch_dropout`). Dropout comes last. The backward pass is the parts' in opposite order.
+Saved: what the parts save.
 """
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vitlib.config import ViTConfig
-from vitlib.nn import embedding
+from vitlib.nn import embedding, patch_dropout
 from vitlib.nn.class_token import (
     class_token,
     class_token_backward,
@@ -27,6 +28,7 @@ from vitlib.nn.class_token import (
 from vitlib.nn.dropout import Drop, draw, dropout, dropout_backward, dropout_forward
 from vitlib.nn.embedding import PatchEmbedding, embedding_backward, embedding_forward
 from vitlib.nn.linear import layer
+from vitlib.nn.patch_dropout import draw_kept, keep, keep_backward, keep_forward
 from vitlib.nn.positions import (
     position_table,
     positions,
@@ -42,6 +44,7 @@ class Saved(NamedTuple):
     embedding: embedding.Saved
     has_class_token: bool
     has_learned_positions: bool
+    kept: patch_dropout.Saved | None
     registers: tuple[int, int] | None
     drop: Drop | None
 
@@ -51,6 +54,7 @@ def tokens_forward(
     parameters: Mapping[str, Tensor],
     config: ViTConfig,
     drop: Drop | None = None,
+    kept: Int[Tensor, "B N_kept"] | None = None,
 ) -> tuple[Float[Tensor, "B T D"], Saved]:
     """The tokens that enter the first block.
 
@@ -60,17 +64,20 @@ def tokens_forward(
     """
     check_images(images, config)
     x, saved = embedding_forward(images, *layer(parameters, "patch_embed.proj"))
-    has_class_token, places = config.pool == "cls", None
+    has_class_token, saved_kept, places = config.pool == "cls", None, None
     if has_class_token:
         x, _ = class_token_forward(x, parameters["cls_token"])
     if config.position == "learned":
         x, _ = positions_forward(x, parameters["pos_embed"])
     elif (table := position_table(config)) is not None:
         x, _ = positions_forward(x, table.to(x))
+    if kept is not None:
+        x, saved_kept = keep_forward(x, kept, int(has_class_token))
     if config.registers:
         x, places = registers_forward(x, parameters["reg_token"], int(has_class_token))
     x, _ = dropout_forward(x, drop)
-    return x, Saved(saved, has_class_token, config.position == "learned", places, drop)
+    has_table = config.position == "learned"
+    return x, Saved(saved, has_class_token, has_table, saved_kept, places, drop)
 
 
 def tokens_backward(
@@ -81,6 +88,8 @@ def tokens_backward(
     grad_x = dropout_backward(grad_x, saved.drop)
     if saved.registers is not None:
         grad_x, grads["reg_token"] = registers_backward(grad_x, saved.registers)
+    if saved.kept is not None:
+        grad_x = keep_backward(grad_x, saved.kept)
     if saved.has_learned_positions:
         grad_x, grads["pos_embed"] = positions_backward(grad_x, None)
     if saved.has_class_token:
@@ -122,8 +131,30 @@ class TokenEmbedding(nn.Module):
         self.register_buffer("rope", None, persistent=False)
         self._compute_fixed_positions()
 
-    def embed(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "B T D"]:
+    def draw_kept(
+        self, images: Float[Tensor, "B C height width"]
+    ) -> Int[Tensor, "B N_kept"] | None:
+        """The patches that each image keeps in a step of training; None if all of them.
+
+        Raises:
+            ValueError: if the images' shape is not the model's.
+            TypeError: if the images are integers.
+        """
+        if not (self.training and self.config.patch_dropout):
+            return None
+        check_images(images, self.config)
+        return draw_kept(self.config, len(images), images.device)
+
+    def embed(
+        self,
+        images: Float[Tensor, "B C height width"],
+        kept: Int[Tensor, "B N_kept"] | None = None,
+    ) -> Float[Tensor, "B T D"]:
         """The tokens that enter the first block.
+
+        Args:
+            images: as `forward` takes them.
+            kept: the patches that stay, for each image; all if they are not given.
 
         Raises:
             ValueError: if the images' shape is not the model's.
@@ -136,8 +167,11 @@ class TokenEmbedding(nn.Module):
             x = class_token(x, self.cls_token, gradients=mode)
         if self.pos_embed is not None:
             x = positions(x, self.pos_embed, gradients=mode)
+        before = int(self.cls_token is not None)
+        if kept is not None:
+            x = keep(x, kept, before, gradients=mode)
         if self.reg_token is not None:
-            x = registers(x, self.reg_token, int(self.cls_token is not None), gradients=mode)
+            x = registers(x, self.reg_token, before, gradients=mode)
         if self.training and config.dropout:
             x = dropout(x, draw(x.shape, config.dropout, x.device), gradients=mode)
         return x

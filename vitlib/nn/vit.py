@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vitlib.config import ViTConfig, named_config
@@ -33,6 +33,7 @@ from vitlib.nn.head import Head, PreLogits
 from vitlib.nn.initialise import initialise
 from vitlib.nn.layer_norm import LayerNorm
 from vitlib.nn.linear import layer
+from vitlib.nn.patch_dropout import draw_kept, keep_places
 from vitlib.nn.pooling import pool
 from vitlib.nn.readout import readout_backward, readout_forward
 from vitlib.nn.rotary import rope_table
@@ -40,8 +41,9 @@ from vitlib.nn.tokens import TokenEmbedding, tokens_backward, tokens_forward
 
 
 class Drops(NamedTuple):
-    """What is dropped in one training step: of the tokens, and in each block."""
+    """What one training step keeps and drops: whole patches, of the tokens, and in each block."""
 
+    kept: Int[Tensor, "B N_kept"] | None
     tokens: Drop | None
     blocks: tuple[block.Drops, ...]
 
@@ -56,11 +58,12 @@ class Saved(NamedTuple):
 
 def draw_masks(config: ViTConfig, batch: int, device: torch.device) -> Drops:
     """The masks that `VisionTransformer` draws in a training step, in the same order."""
-    shape = (batch, config.num_tokens, config.dim)
+    kept = draw_kept(config, batch, device)
+    shape = (batch, config.num_prefix_tokens + config.num_kept_patches, config.dim)
     rates = [(config.dropout, config.attention_dropout, path) for path in config.drop_path_rates]
     first = draw(shape, config.dropout, device)
     heads, mlp_dim = config.heads, config.mlp_dim
-    return Drops(first, tuple(draw_drops(shape, heads, mlp_dim, r, device) for r in rates))
+    return Drops(kept, first, tuple(draw_drops(shape, heads, mlp_dim, r, device) for r in rates))
 
 
 def vit_forward(
@@ -81,9 +84,10 @@ def vit_forward(
         ValueError: if the images' shape is not the model's.
         TypeError: if the images are integers.
     """
-    first, inner = drops or Drops(None, (block.NO_DROPS,) * config.depth)
-    x, saved_tokens = tokens_forward(images, parameters, config, first)
+    kept, first, inner = drops or Drops(None, None, (block.NO_DROPS,) * config.depth)
+    x, saved_tokens = tokens_forward(images, parameters, config, first, kept)
     rope = rope_table(config.grid, config.head_dim).to(x) if config.position == "rope2d" else None
+    rope = keep_places(rope, kept)
     saved_blocks: list[block.Saved] = []
     for i, some in enumerate(inner):
         norm1, qkv, proj, norm2, fc1, fc2 = (
@@ -160,12 +164,14 @@ class VisionTransformer(TokenEmbedding):
     def tokens(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "B T D"]:
         """The tokens after the last layer norm; as strict as `forward`.
 
-        Class token, registers, patches, as far as there are any. Where the norm comes after the
-        pooling, the tokens are those that leave the last block.
+        Class token, registers, patches, as far as there are any, and in training those patches that
+        stay. Where the norm comes after the pooling, the tokens are those that leave the last
+        block.
         """
-        x = self.embed(images)
+        kept = self.draw_kept(images)
+        x, rope = self.embed(images, kept), keep_places(self.rope, kept)
         for encoder_block in self.blocks:
-            x = encoder_block(x, self.rope)
+            x = encoder_block(x, rope)
         return self.norm(x)
 
 

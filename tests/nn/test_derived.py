@@ -350,6 +350,27 @@ def test_inputs_and_saved_may_nest_tuples_and_dictionaries():
     assert torch.autograd.gradcheck(function, inputs)
 
 
+def test_a_function_is_called_what_its_forward_is_called_without_the_ending():
+    def double_forward(x):
+        return 2 * x, None
+
+    double = derived(double_forward, lambda grad_y, saved: 2 * grad_y)
+    with pytest.raises(TypeError, match=r"^double was given"):
+        double(torch.ones(3, dtype=torch.int64))
+
+
+def test_a_backward_that_asks_is_told_what_is_needed():
+    asked = []
+
+    def backward(grad_y, saved, needed):
+        asked.append(needed)
+        return grad_y, None
+
+    x, frozen = torch.randn(3, requires_grad=True), torch.randn(3)
+    derived(lambda x, shift: (x + shift, None), backward)(x, frozen).sum().backward()
+    assert asked == [(True, False)]
+
+
 def test_inputs_are_saved_as_themselves():
     kept = []
 

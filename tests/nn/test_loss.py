@@ -99,6 +99,37 @@ def test_the_module_in_both_modes_and_labels_of_every_integer_type(assert_modes_
     assert_modes_agree(CrossEntropyLoss, torch.randn(5, 4), torch.randint(4, (5,)).to(dtype))
 
 
+def test_nothing_is_smoothed_unless_asked():
+    logits, labels = torch.randn(5, 4), torch.randint(4, (5,))
+    truth = functional.cross_entropy(logits, labels)
+    assert CrossEntropyLoss()(logits, labels) == truth
+    assert cross_entropy(logits, labels) == truth
+    torch.testing.assert_close(cross_entropy_forward(logits, labels)[0], truth)
+
+
+def test_the_derivation_is_used_where_it_is_asked_for_and_nowhere_else():
+    logits, labels = torch.randn(5, 4, requires_grad=True), torch.randint(4, (5,))
+    losses = {
+        mode: (
+            cross_entropy(logits, labels, gradients=mode),
+            CrossEntropyLoss(gradients=mode)(logits, labels),
+        )
+        for mode in MODES
+    }
+    losses["autograd"] += (CrossEntropyLoss()(logits, labels),)
+    for mode, found in losses.items():
+        assert all(("Derived" in loss.grad_fn.name()) == (mode == "derived") for loss in found)
+
+
+def test_targets_that_need_no_gradient_get_none():
+    logits, rows = torch.randn(5, 4), torch.randn(5, 4)
+    _, saved = cross_entropy_forward(logits, rows)
+    both = cross_entropy_backward(torch.tensor(1.0), saved, (True, True))
+    one = cross_entropy_backward(torch.tensor(1.0), saved, (True, False))
+    assert torch.equal(one[0], both[0])
+    assert one[1] is None
+
+
 def test_the_module_smooths(assert_modes_agree):
     def smoothing(gradients):
         return CrossEntropyLoss(0.1, gradients)

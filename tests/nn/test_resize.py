@@ -41,6 +41,17 @@ def test_it_does_the_same_from_the_other_end(old, new):
     torch.testing.assert_close(matrix.flip(0, 1), matrix)
 
 
+@pytest.mark.parametrize(("old", "new"), [(300, 7), (7, 300)])
+def test_the_weights_are_exact_whatever_the_default(old, new):
+    exact = resize_matrix(old, new)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        rough = resize_matrix(old, new)
+    finally:
+        torch.set_default_dtype(torch.float64)
+    assert torch.equal(rough, exact)
+
+
 @settings(max_examples=50)
 @given(small, small, st.integers(0, 2))
 def test_a_table_is_pytorchs(old, new, prefix):
@@ -83,6 +94,8 @@ def test_grids_that_do_not_fit_are_told(old, new, message):
     assert "\n" not in str(refusal.value)
 
 
-def test_a_length_below_one_is_told():
-    with pytest.raises(ValueError, match="new=0"):
-        resize_matrix(3, 0)
+@pytest.mark.parametrize("lengths", [{"old": 0, "new": 3}, {"old": 3, "new": 0}])
+def test_a_length_below_one_is_told(lengths):
+    (wrong,) = (name for name, length in lengths.items() if length == 0)
+    with pytest.raises(ValueError, match=f"^{wrong}=0"):
+        resize_matrix(**lengths)

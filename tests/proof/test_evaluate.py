@@ -453,6 +453,7 @@ FORMULAS = {
         "Z",
     ),
     "row of a matrix": (r"Z_{tj} = (\mathbf x_t)_j", PLAIN | {"Z": X}, "Z"),
+    "row of a product": (r"\mathbf z_t = (\mathbf X \mathbf W)_t", PLAIN | {"Z": X @ W}, "Z"),
     "rows of two entries": (
         r"\mathbf z_t = 2 \mathbf x_t",
         {"X": X[:, :2], "Z": 2 * X[:, :2]},
@@ -478,6 +479,11 @@ FORMULAS = {
     "identity in a product": (
         r"\mathbf Z = \mathbf X (\mathbf I_{d} + \mathbf S)",
         PLAIN | {"Z": X + X @ SQUARE},
+        "Z",
+    ),
+    "identity that fits": (
+        r"\mathbf Z = a \mathbf I \mathbf X - \mathbf X \mathbf I",
+        PLAIN | {"Z": 0.5 * X},
         "Z",
     ),
     "identity, divided": (
@@ -535,6 +541,11 @@ FORMULAS = {
         PLAIN | {"z": (v * (v + (W[0] * np.arange(M)).sum())).sum()},
         "z",
     ),
+    "a letter of the outer sum that is a size elsewhere": (
+        r"z = T + \sum_T \sum_j X_{Tj}",
+        PLAIN | {"z": T + X.sum()},
+        "z",
+    ),
     "diagonal entries": (r"z_j = S_{jj}", PLAIN | {"z": SQUARE.diagonal()}, "z"),
     "diagonal": (
         r"\mathbf z = \operatorname{diag}(\mathbf S)",
@@ -563,6 +574,11 @@ FORMULAS = {
     "batched": (
         r"\mathbf Z = \mathbf X \mathbf X^\top + \mathbf S",
         {"Z": BATCH @ BATCH.swapaxes(1, 2) + 1, "X": BATCH, "S": np.ones((T, T))},
+        "Z",
+    ),
+    "ones, batched": (
+        r"\mathbf Z = \mathbf X \mathbf 1 + \mathbf 1^\top \mathbf X",
+        {"Z": BATCH.sum(2, keepdims=True) + BATCH.sum(1, keepdims=True), "X": BATCH},
         "Z",
     ),
     "identity, batched": (
@@ -640,6 +656,16 @@ FORMULAS = {
     "letter counted as far as an entry of a row": (
         r"z_t = \sum_j j (\mathbf x_t)_j",
         {"z": X @ np.arange(d), "X": X},
+        "z",
+    ),
+    "letter counted as far as a label": (
+        r"z_k = \sum_t t \delta_{k y_t}",
+        ENTROPY | {"z": np.bincount(LABELS, weights=np.arange(T), minlength=K)},
+        "z",
+    ),
+    "letter counted as far as an entry below a symbol": (
+        r"z_k = \sum_t t \delta_{k,\, (2 \mathbf y)_t}",
+        ENTROPY | {"z": np.bincount(2 * LABELS, weights=np.arange(T), minlength=2 * K)},
         "z",
     ),
     "letter counted as far as an entry of a product": (

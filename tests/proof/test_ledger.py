@@ -1,4 +1,5 @@
 import json
+import re
 import sys
 from math import inf
 from types import SimpleNamespace
@@ -269,6 +270,7 @@ def test_oracles_that_disagree_name_the_label():
         page.check("g", proof.Computation({"X": "T d"}, {"Y": lambda X: Zero.apply(X)}))
 
 
+@pytest.mark.filterwarnings("error")
 def test_not_a_number_is_an_error():
     page = proof.open_page("p", {"nan": r"\mathbf Y = \log(-\mathbf X \odot \mathbf X)"})
     with pytest.raises(AssertionError, match="relative error inf"):
@@ -344,10 +346,12 @@ def test_a_chapter_is_found_upwards_and_errors_are_noted_beside_the_build(tmp_pa
     page = proof.open_page("attention/scores")
     assert page.equations == {"scores": LATEX["scores"]}
     page.check("scores", SCORES)
-    noted = json.loads((tmp_path / "_build" / "ledger" / "attention" / "scores.json").read_text())
+    text = (tmp_path / "_build" / "ledger" / "attention" / "scores.json").read_text()
     page.check("scores", SCORES)
+    noted = json.loads(text)
     assert len(noted["scores"]) == 5
     assert max(noted["scores"]) < 1e-12
+    assert re.findall("(?m)^  (.*?),?$", text) == [str(error) for error in noted["scores"]]
 
 
 def test_nothing_is_written_where_there_is_no_book(tmp_path, monkeypatch, page):

@@ -34,6 +34,7 @@ SYNTAX = {
     "brackets of two kinds": (r"\mathbf X = (a + \mathbf Y▸]", "expected )"),
     "bracket not opened": (r"\mathbf X = \mathbf Y▸)", "left over"),
     "nothing stated": (r"▸\mathbf X + \mathbf Y", "no ="),
+    "side missing before another equation": (r"a =▸ \qquad d = d", "expected a quantity"),
     "side missing": (r"\mathbf X =▸", "expected a quantity"),
     "operand missing": (r"\mathbf X = \mathbf Y +▸", "expected a quantity"),
     "factor missing": (r"\mathbf X = \mathbf Y \odot▸", "expected a quantity"),
@@ -92,9 +93,11 @@ VALUE = {
     "product that leaves one out": (r"X_{tj} = ▸\prod_{k \neq j} X_{tk}", "only a sum over one"),
     "near miss": (r"\mathbf X \mathbf W_Q = \mathbf X ▸\mathbf E_Q", "did you mean W_Q"),
     "unknown function": (r"\mathbf X = ▸\operatorname{softmin}(\mathbf X)", "softmax"),
+    "word that reads like a sign": (r"a = d ▸\text{-} d", "unknown function -"),
     "function with too many arguments": (r"a = ▸\exp(a, d)", "takes 1"),
     "array in italics": (r"a = ▸W_Q", "print it bold"),
     "number in bold": (r"a = ▸\mathbf a", "print it in italics"),
+    "constant in bold": (r"a = ▸\mathbf e", "unknown symbol e"),
     "gradient of nothing known": (r"a = ▸\frac{\partial \ell}{\partial \mathbf X}", "of ell by X"),
     "index without a range": (r"X_{tj} = X_{t,▸p+0}", "unknown symbol p"),
     "sum without a range": (r"a = ▸\sum_k a", "no range"),
@@ -109,6 +112,15 @@ VALUE = {
 
 SHAPE = {
     "product of matrices": (r"\mathbf X = \mathbf X ▸\mathbf Y", "(5, 3) and (5, 3)"),
+    "product of matrices with a dot": (
+        r"\mathbf X = \mathbf X ▸\cdot \mathbf Y",
+        "(5, 3) and (5, 3)",
+    ),
+    "remainder of matrices": (
+        r"\mathbf X = \mathbf X ▸\bmod \mathbf W",
+        "(5, 3) and (3, 4)",
+    ),
+    "quotient of matrices": (r"\mathbf X = \mathbf X ▸/ \mathbf Y", "divisor"),
     "sum of matrices": (r"\mathbf X = \mathbf X ▸+ \mathbf W", "(5, 3) and (3, 4)"),
     "elementwise product": (r"\mathbf X = \mathbf X ▸\odot \mathbf S", "(5, 3) and (5, 5)"),
     "sides": (r"\mathbf X = ▸\mathbf X^\top", "(3, 5), another (5, 3)"),
@@ -124,6 +136,10 @@ SHAPE = {
     "index on one side only": (r"X_{tj} = ▸Y_{tk} X_{tj}", "k is free on one side only"),
     "index lost in a sum": (r"X_{tj} = ▸\sum_j X_{tj}", "j is free on one side only"),
     "two lengths of an index": (r"X_{tj} = X_{tj} ▸W_{jt}", "index t has 5 values"),
+    "two lengths of an index of two sides": (
+        r"X_{tj} = ▸W_{tj}",
+        "index t has 3 values in one place and 5 in another",
+    ),
     "bound against axis": (r"a = \sum_{k=0}^{T-1} b_▸k", "5 values in its sum, this axis has 3"),
     "subscript beyond the axis": (r"X_{tj} = ▸X_{t+1,j}", "1 to 5, its axis has 0 to 4"),
     "subscript that is no whole number": (r"X_{tj} = ▸X_{t/2,j}", "not a whole number"),
@@ -165,6 +181,16 @@ def test_what_has_no_value_is_refused_at_its_place(name):
 @pytest.mark.parametrize("name", SHAPE)
 def test_what_does_not_fit_together_is_refused_at_its_place(name):
     refused(SHAPE, name, ShapeError)
+
+
+@pytest.mark.parametrize(
+    ("counted", "kind", "problem"),
+    [("X_0", ShapeError, "1 index on 2 axes"), ("", FormulaError, "expected a quantity")],
+)
+def test_a_range_that_is_none_is_refused(counted, kind, problem):
+    (sides,) = parse(r"a = \sum_k k").chains
+    with pytest.raises(kind, match=problem):
+        evaluate(sides, ENVIRONMENT, "", indices={"k": counted})
 
 
 @pytest.mark.parametrize("name", [*SYNTAX, *VALUE])

@@ -173,6 +173,7 @@ MUTANTS = {
         ),
     ],
     r"\mathbf Y = \operatorname{softmax}(\mathbf X)": [],
+    r"y = \max(a b, c)": [("factor", r"y = \max(b, c)"), ("factor", r"y = \max(a, c)")],
     r"\mu = \sum_{j=0}^{D-1} x_j": [
         ("sum", r"\mu = x_j"),
         ("sign", r"\mu = \sum_{j=0}^{D+1} x_j"),
@@ -305,6 +306,15 @@ def test_each_page_is_reported_once(capsys):
     (survivor,) = found.pop("survivors")
     assert Survivor(**survivor) == Survivor("scale", "factor", r"\mathbf Y = \mathbf X")
     assert found == {"mutants": 2, "problems": []}
+
+
+def test_all_pages_are_reported(capsys):
+    pages = {name: proof.open_page(name, LATEX) for name in ("page", "other")}
+    for page in pages.values():
+        page.check("scale", proof.Computation({"X": "T d"}, {"Y": lambda X: X}, scalars={"c": 1.0}))
+    capsys.readouterr()
+    report(pages)
+    assert [trial["mutants"] for trial in json.loads(capsys.readouterr().out)] == [2, 2]
 
 
 # Excuses

@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -40,6 +41,11 @@ def test_sizes_are_drawn_all_different_and_fit_the_inputs():
         assert len(set(sizes.values())) == 4
         assert all(2 <= size <= 7 for size in sizes.values())
         assert case.arrays["K"].shape == (sizes["U"], sizes["d"])
+
+
+def test_sizes_are_drawn_from_2_to_7_unless_said_otherwise():
+    drawn = {proof.Computation({"x": "n"}, {})(rng(seed)).scalars["n"] for seed in range(50)}
+    assert drawn == set(range(2, 8))
 
 
 def test_the_same_generator_draws_the_same_case():
@@ -238,6 +244,24 @@ def test_they_catch_it_however_small_it_is():
         derivative(np.arange(3.0))
 
 
+@pytest.mark.parametrize(("slope", "agree"), [(1e-8, True), (1.01e-8, False)])
+def test_they_may_differ_by_a_hundred_millionth_of_the_largest_entry(slope, agree):
+    class Off(torch.autograd.Function):
+        """x at 0, and 0 elsewhere; of that, the backward pass says another slope."""
+
+        @staticmethod
+        def forward(ctx, x):
+            return x * torch.tensor([1.0, 0.0])
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad * torch.tensor([1.0, slope], dtype=torch.float64)
+
+    derivative = array_functions({"f": Off.apply})["f'"]
+    with nullcontext() if agree else pytest.raises(AssertionError, match="oracles disagree"):
+        assert derivative(np.zeros(2)).tolist() == [1, slope]
+
+
 def test_functions_have_derivatives_at_whole_numbers():
     derivative = array_functions({"f": torch.square})["f'"]
     np.testing.assert_allclose(derivative(np.arange(3)), [0, 2, 4])
@@ -372,6 +396,12 @@ def test_sides_that_vanish_are_measured_against_the_arrays_that_enter():
     case = given({"X": np.arange(12.0).reshape(3, 4) / 7})
     centred = r"\mathbf X - \operatorname{rowmean}(\mathbf X)"
     assert error(rf"\operatorname{{rowsum}}\left({centred}\right) = \mathbf 0", case) < 1e-15
+
+
+@pytest.mark.parametrize(("side", "scale"), [(1e-9, 1), (1.01e-9, 1.01e-9)])
+def test_a_side_vanishes_up_to_a_billionth_of_what_enters(side, scale):
+    case = given({"x": np.array([1, side])})
+    assert error("x_1 = 0", case) == pytest.approx(side / scale)
 
 
 def test_numbers_alone_are_measured_against_themselves():

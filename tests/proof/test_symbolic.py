@@ -152,6 +152,8 @@ def test_ranges_of_letters_are_known_in_both_formulas():
         r"\operatorname{diag}(\mathbf s)",
         r"s_j \sum_{k \neq j} s_k",
         r"\sum_{k=1}^{n} s_0",
+        r"\sum_{k=1}^{n} 2",
+        r"\delta_{jk} + S_{jk}",
     ],
 )
 def test_sympy_gets_whole_numbers_as_they_are(latex):

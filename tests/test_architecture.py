@@ -15,12 +15,13 @@ LIBRARY = NETWORK | {"data", "weights"}
 # part: what it may import beside itself
 ARROWS = {
     "config": set(),
+    "files": set(),
     "nn": {"config"},
     "fast": NETWORK,
-    "data": {"config"},
-    "weights": NETWORK,
+    "data": {"config", "files"},
+    "weights": NETWORK | {"files"},
     "summary": NETWORK,
-    "train": LIBRARY,
+    "train": LIBRARY | {"files", "plot", "summary"},
     "explain": LIBRARY,
     "interop": LIBRARY,
     "study": LIBRARY | {"train", "explain", "interop", "example"},

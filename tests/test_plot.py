@@ -94,7 +94,7 @@ def test_figure_without_description_is_refused(fig, alt):
 
 def test_show_displays_once(fig, monkeypatch):
     shown = []
-    monkeypatch.setattr(plot, "display", shown.append)
+    monkeypatch.setattr("IPython.display.display", shown.append)
     plot.show(fig, alt="A line.")
     assert [picture.alt for picture in shown] == ["A line."]
 

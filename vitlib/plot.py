@@ -20,7 +20,6 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
-from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize, to_rgb
 from matplotlib.figure import Figure
@@ -169,6 +168,8 @@ def show(fig: Figure, *, alt: str) -> None:
     Raises:
         ValueError: if `alt` is empty.
     """
+    from IPython.display import display  # not above: a run draws its plot without a notebook
+
     display(render(fig, alt=alt))
 
 

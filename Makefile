@@ -54,21 +54,20 @@ notebooks: book
 
 # Style and types beside the building of the book, then the library and the pages, then every chapter
 # a second time in a clean kernel, its outputs compared with those on the page.
-test: $(VENV)/.book,test-installed
+test: $(VENV)/.book,train,test-installed
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint book
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 	$(BIN)/python -m pytest --nbval --nbval-current-env --numprocesses 2 --dist loadfile \
 		_build/jupyter_execute/book
 
-lint: $(VENV)/.book,test-installed
+lint: $(VENV)/.book,train,test-installed
 	$(BIN)/pre-commit run --all-files
 
 mutants-book: $(VENV)/.book-installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m vitlib.proof.mutants
 
-mutants: $(VENV)/.book,test,mutants-installed
-	OMP_NUM_THREADS=1 $(BIN)/mutmut run --max-children 2
-	$(BIN)/python tests/mutants.py
+mutants: $(VENV)/.book,train,test,mutants-installed
+	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants.py
 
 # A chapter opens as a notebook on a double click; the setting stays inside .venv.
 lab: $(VENV)/.book,lab-installed

@@ -1,4 +1,4 @@
-"""The command `vitlib`: train, eval, predict, info, list.
+"""The command `vitlib`: train, plan, sheet, eval, predict, export, info, list.
 
 Each command is a dataclass that `tyro` fills from the command line and that is then called. Every
 mistake that a user can make ends in one line on stderr and exit status 2.
@@ -7,176 +7,20 @@ mistake that a user can make ends in one line on stderr and exit status 2.
 import io
 import os
 import re
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
-from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar
 
-import torch
-import tyro
-from tyro.conf import OmitArgPrefixes, Positional
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes
 from tyro.extras import SubcommandApp
 
-from vitlib import data
-from vitlib.config import list_models, named_config
-from vitlib.data.images import load_image
-from vitlib.summary import summary
-from vitlib.train import RECIPES, WEIGHTS, Recipe, evaluate, train
-from vitlib.weights import load_model, read_record
+from vitlib.cli.training import Plan, Sheet, Train
+from vitlib.cli.using import Eval, Export, Info, List, Predict
+from vitlib.train import RECIPES, Interrupted, Recipe
 
-RUNS = Path("runs")
-"""Where runs go that are given no folder: runs/digits for `vitlib train digits`."""
-
-R = TypeVar("R", bound=Recipe)
-
-
-@dataclass(frozen=True)
-class Train(Generic[R]):
-    """Train a model by a recipe.
-
-    Attributes:
-        recipe: How to train.
-        out: Folder for the weights and the log; runs/RECIPE if none is given.
-        overwrite: Replace the finished run in that folder.
-    """
-
-    recipe: R
-    out: Path | None = None
-    overwrite: bool = False
-
-    def __call__(self) -> None:
-        """Train, and say how to use the weights."""
-        folder = self.out or RUNS / self.recipe.data
-        record = train(self.recipe, folder, overwrite=self.overwrite).record
-        result, weights = record["result"], str(folder / WEIGHTS)
-        print(
-            f"{result['correct']} of {result['images']} test images right "
-            f"({result['accuracy']:.2%}), loss {result['loss']:.3f}, after "
-            f"{self.recipe.epochs} epochs in {result['seconds']:.0f} s."
-        )
-        print(
-            f"The weights are in {weights}. Use them with\n"
-            f"    vitlib predict photo.png --weights {shlex.quote(weights)}\n"
-            f"or in Python with vitlib.load_model({weights!r})."
-        )
-
-
-@dataclass(frozen=True)
-class Eval:
-    """Test saved weights on the test images of the data they were trained on.
-
-    Attributes:
-        weights: A file that `vitlib train` wrote.
-    """
-
-    weights: Annotated[Positional[Path], tyro.conf.arg(metavar="WEIGHTS")]
-
-    def __call__(self) -> None:
-        """Print accuracy and loss."""
-        model = load_model(self.weights)
-        dataset = data.load(_data_record(self.weights)["name"])
-        images = dataset.normalisation(dataset.test_images)
-        result = evaluate(model, images, dataset.test_labels)
-        print(
-            f"{dataset.name}: {result.correct} of {result.images} test images right "
-            f"({result.accuracy:.2%}), loss {result.loss:.3f}."
-        )
-
-
-@dataclass(frozen=True)
-class Predict:
-    """Say what images show.
-
-    Attributes:
-        images: Image files: PNG, JPEG and other common kinds.
-        weights: A file that `vitlib train` wrote; those of the last run without --out by default.
-    """
-
-    images: Annotated[Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE…")] = ()
-    weights: Path | None = None
-
-    def __call__(self) -> None:
-        """Print the likeliest three classes of each image."""
-        if not self.images:
-            raise ValueError("no image is given. Say vitlib predict IMAGE… [--weights WEIGHTS].")
-        weights = self.weights or _latest_weights()
-        model, known = load_model(weights), _data_record(weights)
-        images = torch.stack(
-            [
-                load_image(
-                    path,
-                    channels=model.config.in_channels,
-                    size=model.config.image_shape,
-                    bright_on_dark=known["bright_on_dark"],
-                )
-                for path in self.images
-            ]
-        )
-        with torch.inference_mode():
-            logits = model(data.Normalisation(**known["normalisation"])(images))
-        probabilities, labels = logits.softmax(1).topk(min(3, logits.shape[1]))
-        for path, row, indices in zip(self.images, probabilities, labels, strict=True):
-            classes = [
-                f"{known['classes'][label]} ({probability:.1%})"
-                for label, probability in zip(indices.tolist(), row.tolist(), strict=True)
-            ]
-            print(f"{path}: {', '.join(classes)}")
-
-
-@dataclass(frozen=True)
-class Info:
-    """Describe a named model or saved weights: configuration, layers, sizes, cost.
-
-    Attributes:
-        model: A name from `vitlib list`, or a file of weights.
-        format: For reading, for a page, or for a program.
-    """
-
-    model: Annotated[Positional[str], tyro.conf.arg(metavar="NAME|WEIGHTS")]
-    format: Literal["text", "markdown", "json"] = "text"
-
-    def __call__(self) -> None:
-        """Print the table."""
-        record: dict[str, Any] = {}
-        if self.model in list_models():
-            config = named_config(self.model)
-        elif Path(self.model).exists():
-            config, record = load_model(self.model).config, read_record(self.model)
-        else:
-            raise ValueError(
-                f"{self.model!r} is neither a model nor a file. vitlib list names the models."
-            )
-        layers = summary(config)
-        if self.format == "json":
-            print(layers.to_json())
-            return
-        if self.format == "markdown":
-            print(f"# {self.model}\n\n{layers.to_markdown()}")
-        else:
-            print(f"{self.model}\n{layers.to_text()}")
-        if record:
-            name, accuracy = record["data"]["name"], record["result"]["accuracy"]
-            print(f"\nTrained on {name}: {accuracy:.2%} of its test images right.")
-
-
-@dataclass(frozen=True)
-class List:
-    """Name the models, data sets and recipes."""
-
-    def __call__(self) -> None:
-        """Print the names."""
-        for kind, names in {
-            "models": list_models(),
-            "data sets": data.names(),
-            "recipes": list(RECIPES),
-        }.items():
-            print(kind)
-            for name in names:
-                print(f"    {name}")
+GO_ON = 75
+"""Exit status of a run that was asked to stop and can go on: EX_TEMPFAIL of sysexits.h."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -186,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after `vitlib`; those of the process if none are given.
 
     Returns:
-        0 when all went well, 2 after a user's mistake, 130 after Ctrl-C.
+        0 when all went well, 2 after a user's mistake, 75 when training was asked to stop and has
+        saved, 130 after Ctrl-C elsewhere.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -195,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except SystemExit as finished:
         return int(finished.code or 0)
+    except Interrupted as interrupted:
+        print(f"vitlib: {interrupted}", file=sys.stderr)
+        return GO_ON
     except KeyboardInterrupt:
         return _complain("interrupted.", 130)
     except BrokenPipeError:  # who read our output has left; the interpreter must not flush to it
@@ -203,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _complain(f"{where}{error.strerror or error}")
-    except ValueError as error:
+    except (ValueError, ModuleNotFoundError) as error:
         return _complain(str(error))
     except RuntimeError as error:
         if "allocate" not in str(error):
@@ -227,7 +75,7 @@ def _parse(words: list[str]) -> Callable[[], None]:
                 prog="vitlib",
                 description="The Vision Transformer, derived: train small ViTs and use them.",
                 args=words or ["--help"],
-                config=(OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+                config=(OmitArgPrefixes, FlagCreatePairsOff),
             )
     except SystemExit as stopped:
         if stopped.code:
@@ -236,15 +84,24 @@ def _parse(words: list[str]) -> Callable[[], None]:
 
 
 def _application() -> SubcommandApp:
-    recipes = SubcommandApp()
-    for name, recipe in RECIPES.items():
-        summary = (recipe.__doc__ or "").splitlines()[0]
-        recipes.command(name=name, help=summary)(Train[recipe])
+    of_recipes: dict[type, Callable[[type[Recipe]], type]] = {
+        Train: lambda recipe: Train[recipe],
+        Plan: lambda recipe: Plan[recipe],
+        Sheet: lambda recipe: Sheet[recipe],
+    }
     application = SubcommandApp()
-    application.command(recipes, name="train", help="Train a model by a recipe.")
-    for command in (Eval, Predict, Info, List):
+    for command, of in of_recipes.items():
+        recipes = SubcommandApp()
+        for name, recipe in RECIPES.items():
+            recipes.command(name=name, help=_summary(recipe))(of(recipe))
+        application.command(recipes, name=command.__name__.lower(), help=_summary(command))
+    for command in (Eval, Predict, Export, Info, List):
         application.command(name=command.__name__.lower())(command)
     return application
+
+
+def _summary(documented: type) -> str:
+    return (documented.__doc__ or "").splitlines()[0]
 
 
 def _condense(box: str) -> str:
@@ -270,23 +127,3 @@ def _condense(box: str) -> str:
 def _complain(what: str, status: int = 2) -> int:
     print(f"vitlib: error: {' '.join(what.split())}", file=sys.stderr)
     return status
-
-
-def _latest_weights() -> Path:
-    finished = [path for name in RECIPES if (path := RUNS / name / WEIGHTS).exists()]
-    if not finished:
-        raise ValueError(
-            f"there are no weights in {RUNS}/ yet. Train with vitlib train digits, or name a file "
-            "with --weights."
-        )
-    return max(finished, key=lambda path: path.stat().st_mtime)
-
-
-def _data_record(weights: Path) -> dict[str, Any]:
-    record = read_record(weights)
-    if "data" not in record:
-        raise ValueError(
-            f"{weights}: does not say which data it was trained on. Use weights that vitlib train "
-            "wrote."
-        )
-    return record["data"]

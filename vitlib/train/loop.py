@@ -1,30 +1,43 @@
 """The training loop, to be read from top to bottom."""
 
-import json
 import math
 import platform
-import time
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+import sys
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
-from tqdm import tqdm
 
-from vitlib import data
+from vitlib.data import open_source
+from vitlib.data.seeds import generator_at, seed_of
 from vitlib.nn.loss import cross_entropy
 from vitlib.nn.vit import VisionTransformer
-from vitlib.train.evaluate import evaluate
-from vitlib.train.folder import LOG, WEIGHTS, claim_folder
-from vitlib.train.optimiser import adamw
-from vitlib.train.recipes import Recipe
-from vitlib.train.schedule import warmup_cosine
-from vitlib.weights import save_weights
+from vitlib.train.augmented import AUGMENTATION, augmented, remaining
+from vitlib.train.ema import Ema
+from vitlib.train.feed import Feed, make_feed
+from vitlib.train.folder import WEIGHTS
+from vitlib.train.journey import Journey
+from vitlib.train.judge import Verdict, judge
+from vitlib.train.optimiser import clip, make_optimisers, set_rate
+from vitlib.train.processes import Processes, distribute, only_accumulating, processes
+from vitlib.train.progress import Progress, gemm_rate, opening_lines, training_flops
+from vitlib.train.recipe import Recipe
+from vitlib.train.records import Line, Records, curve
+from vitlib.train.report import write_report
+from vitlib.train.schedule import rate
+from vitlib.train.settings import choices, prepare, settings, working_precision
+from vitlib.train.stopping import Interrupted, Stop, listening
+from vitlib.train.trainee import Trainee
+from vitlib.train.window import Window
+from vitlib.weights import load_weights, save_weights
+
+# Places of what is drawn, beside the step and the process (`vitlib.data.seeds`).
+_WEIGHTS, _MASKS = range(2)
+_HEED = 10  # steps of a GPU, which looking at it would hold up, from one look to the next
+_DIVERGED = 3  # times what a model loses that knows nothing, log K
 
 
 @dataclass(frozen=True)
@@ -34,10 +47,12 @@ class Run:
     Attributes:
         model: The trained model, in eval mode, on the device that it was trained on.
         record: Recipe, data, result and environment, as they stand in the weights file.
+        first: Whether this is the process that has written them.
     """
 
     model: VisionTransformer
     record: dict[str, Any]
+    first: bool = True
 
 
 def train(
@@ -47,135 +62,221 @@ def train(
 
     The model of the last epoch is the result, whatever the others were like: the test images
     decide nothing. With the same seed, machine and number of threads, a CPU gives the same weights
-    again.
+    again, also if the run was interrupted and taken up in between.
 
     Args:
         recipe: What to do.
-        folder: Where the log (JSON lines, one an epoch) and at the end the weights go; None keeps
-            the model in memory only.
-        overwrite: Replace a finished run in `folder`.
-        progress: Show a bar with loss and accuracy on the training images, on stderr.
+        folder: Where log, checkpoints and at the end the weights go. A run of the same recipe that
+            did not finish there goes on. None keeps everything in memory.
+        overwrite: Replace the run in `folder`.
+        progress: Say what was chosen, and show a bar, on stderr.
 
     Raises:
-        ValueError: The model does not fit the data, or `folder` cannot be used.
+        ValueError: The model does not fit the data, `folder` cannot be used, or the loss diverges.
         OSError: The disk is full, or fails, during the run.
+        ConnectionError: Another of the processes has ended.
+        Interrupted: The run was asked to stop, and has saved where it was.
     """
-    device = torch.accelerator.current_accelerator() or torch.device("cpu")
-    dataset = data.load(recipe.data).to(device)
-    _check_fit(recipe, dataset)
-    torch.manual_seed(recipe.seed)
-    generator = torch.Generator(device).manual_seed(recipe.seed)
-    model = VisionTransformer(recipe.model).to(device)
+    with processes() as us, settings(recipe.engine, us.device), listening() as stop:
+        return _train(recipe, folder, overwrite, progress and us.first, us, stop)
 
-    steps_per_epoch = len(dataset.train_labels) // recipe.batch_size
-    steps = recipe.epochs * steps_per_epoch
-    optimiser = adamw(model, lr=recipe.lr, weight_decay=recipe.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, partial(warmup_cosine, total=steps, warmup=math.ceil(recipe.warmup * steps))
+
+def _train(
+    recipe: Recipe, folder: Path | None, overwrite: bool, speaks: bool, us: Processes, stop: Stop
+) -> Run:
+    # What is trained on what.
+    source = open_source(recipe.data)
+    config = recipe.network(len(source.classes))
+    feed = make_feed(source, recipe, config, us)
+    augment = remaining(recipe.augment, feed)
+    torch.manual_seed(seed_of(recipe.seed, _WEIGHTS))
+    model = VisionTransformer(config).to(us.device)
+    recipe.begin(model)
+
+    # How it is computed.
+    precision = working_precision(recipe.engine, us.device)
+    narrow = None if precision == torch.float32 else precision
+    autocast = partial(torch.autocast, us.device.type, narrow, enabled=narrow is not None)
+    prepare(model, recipe.engine)
+    trained = distribute(model, recipe.engine.parallel, us, narrow)
+
+    # What changes, and by which rule.
+    optimisers = make_optimisers(
+        model,
+        optimiser=recipe.optimiser,
+        lr=recipe.lr,
+        weight_decay=recipe.weight_decay,
+        betas=recipe.betas,
+        layer_decay=recipe.layer_decay,
     )
+    ema = Ema(model, recipe.ema) if recipe.ema else None
+    averaged = partial(ema.replacing, model) if ema else nullcontext
+    scaler = torch.amp.GradScaler(us.device.type, enabled=precision == torch.float16)
+    window = Window(us.device)
 
-    if folder is not None:
-        claim_folder(folder, overwrite=overwrite)
-    started = time.perf_counter()
-    with _flushing_subnormals(device), tqdm(total=steps, unit="step", disable=not progress) as bar:
-        for epoch in range(1, recipe.epochs + 1):
-            loss_sum, correct = torch.zeros((), device=device), torch.zeros((), device=device)
-            for batch in _shuffled(len(dataset.train_labels), recipe.batch_size, generator):
-                images = recipe.augment(dataset.train_images[batch], generator)
-                labels = dataset.train_labels[batch]
-                with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                    logits = model(dataset.normalisation(images))
-                    loss = cross_entropy(
-                        logits, labels, recipe.label_smoothing, recipe.model.gradients
-                    )
+    # From where to where.
+    steps_per_epoch = feed.train_count // recipe.batch_size
+    steps = recipe.epochs * steps_per_epoch
+    warmup = math.ceil(recipe.warmup * steps)
+    if steps == 0:
+        raise ValueError(
+            f"batch_size is {recipe.batch_size}, the data {feed.name!r} have {feed.train_count} "
+            "training images. Choose a smaller batch."
+        )
+    log_every = recipe.log_every or steps_per_epoch
+    heed_every = 1 if us.device.type == "cpu" else _HEED
+    trainee, told = Trainee(model, optimisers, ema, scaler), recipe.to_dict()
+    engine = recipe.engine
+    record: dict[str, Any] = {"recipe": told, "data": _described(feed)}
+    about = {"config": config.to_dict(), "record": record}
+    journey = Journey(
+        folder, us, trainee, window, about, every=engine.checkpoint_seconds, keep=engine.keep
+    )
+    journey.begin(told, overwrite=overwrite)
+    if speaks:
+        for line in (opening_lines(choices(recipe, config.gradients, us)), *feed.notes):
+            print(line, file=sys.stderr)
+
+    writes = us.first and folder is not None
+    log = Records(
+        folder if writes else None, resume_step=journey.done, tensorboard=engine.tensorboard
+    )
+    bar = Progress(
+        steps=steps,
+        done=journey.done,
+        steps_per_epoch=steps_per_epoch,
+        batch_size=recipe.batch_size,
+        flops=training_flops(config),
+        rate=us.count * gemm_rate(us.device, precision) if speaks or writes else math.nan,
+        device=us.device,
+        show=speaks,
+    )
+    with log, bar:
+        for step, batch in enumerate(feed.training(journey.done, steps), start=journey.done):
+            # What is drawn depends on the step alone: a run that is taken up is the same run.
+            torch.manual_seed(seed_of(recipe.seed, _MASKS, step, us.rank))
+            generator = generator_at(us.device, recipe.seed, AUGMENTATION, step, us.rank)
+            set_rate(optimisers, rate(recipe.schedule, step, total=steps, warmup=warmup))
+
+            parts = batch.split(recipe.accumulate)
+            for number, (images, labels) in enumerate(parts, start=1):
+                images, targets = augmented(images, labels, augment, config.num_classes, generator)
+                with only_accumulating(trained, number < len(parts)):
+                    with autocast():
+                        logits = trained(feed.normalisation(images))
+                        loss = cross_entropy(
+                            logits, targets, recipe.label_smoothing, config.gradients
+                        )
+                    scaler.scale(loss / len(parts)).backward()
+                window.add(step, loss, logits, labels)
+
+            for optimiser in optimisers:
+                scaler.unscale_(optimiser)
+            norm = clip(model, recipe.clip)
+            for optimiser in optimisers:
+                scaler.step(optimiser)
                 optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                schedule.step()
-                loss_sum += loss.detach()
-                correct += (logits.argmax(1) == labels).sum()
-                bar.update()
-            line = {
-                "epoch": epoch,
-                "loss": loss_sum.item() / steps_per_epoch,
-                "accuracy": correct.item() / (steps_per_epoch * recipe.batch_size),
-                "lr": schedule.get_last_lr()[0],
-                "seconds": round(time.perf_counter() - started, 2),
-            }
-            if not math.isfinite(line["loss"]):
-                raise ValueError(
-                    f"the loss is {line['loss']} in epoch {epoch}: expected a number. Lower lr "
-                    f"({recipe.lr:g}) or lengthen warmup ({recipe.warmup:g})."
-                )
-            bar.set_description(f"epoch {epoch}/{recipe.epochs}", refresh=False)
-            bar.set_postfix_str(f"loss {line['loss']:.3f}, accuracy {line['accuracy']:.1%}")
-            if folder is not None:
-                with (folder / LOG).open("a", encoding="utf-8") as log:
-                    log.write(json.dumps(line) + "\n")
+            scaler.update()
+            if ema is not None:
+                ema.update(model, step)
+            bar.step()
 
-    test = evaluate(model.eval(), dataset.normalisation(dataset.test_images), dataset.test_labels)
-    record = {
-        "recipe": {"name": recipe.data, **asdict(recipe)},
-        "data": {
-            "name": dataset.name,
-            "classes": dataset.classes,
-            "normalisation": asdict(dataset.normalisation),
-            "bright_on_dark": dataset.bright_on_dark,
-        },
-        "result": {
-            **asdict(test),
-            "accuracy": test.accuracy,
-            "seconds": round(time.perf_counter() - started, 2),
-        },
+            # Now and then: has it failed, what is to be written down, is it time to save or to go?
+            done = step + 1
+            ends_epoch = done % steps_per_epoch == 0
+            logs = ends_epoch or done % log_every == 0
+            if not logs and done % heed_every:
+                continue
+            failed, due, leaving = us.any(window.failed() is not None, journey.due, stop.asked)
+            if failed:
+                raise ValueError(_lost(window.failed(), "is no number", steps_per_epoch, recipe))
+            best = False
+            if logs:
+                means = window.close(us)
+                if means.loss > _DIVERGED * math.log(config.num_classes):
+                    raise ValueError(
+                        _lost(step, f"has grown to {means.loss:.3g}", steps_per_epoch, recipe)
+                    )
+                speed, validation = bar.measured(means.loss, means.accuracy), None
+                if recipe.validation and ends_epoch:
+                    with bar.pause(), averaged():
+                        validation = judge(model, feed, "validation", us, autocast).measures
+                    best = journey.compare(validation.accuracy, done)
+                line = Line(
+                    step=done,
+                    epoch=done / steps_per_epoch,
+                    loss=means.loss,
+                    accuracy=means.accuracy,
+                    validation_loss=validation.loss if validation else None,
+                    validation_accuracy=validation.accuracy if validation else None,
+                    lr=optimisers[-1].param_groups[-1]["lr"],
+                    gradient_norm=float(norm),
+                    seconds=round(journey.seconds, 2),
+                    **asdict(speed),
+                )
+                log.append(line)
+            if done < steps:
+                if due or best or leaving:
+                    with bar.pause():
+                        journey.save(done)
+                if leaving:
+                    raise Interrupted(
+                        f"stopped after step {done:,} of {steps:,}"
+                        f"{' and saved. The same command goes on.' if folder else '.'}"
+                    )
+
+    # The test, once.
+    with averaged():
+        verdict = judge(model, feed, "test", us, autocast)
+    record |= {
+        "result": {**verdict.measures.to_dict(), "seconds": round(journey.seconds, 2)},
+        "faults": feed.faults,
         "environment": {
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "device": str(device),
+            "device": str(us.device),
             "threads": torch.get_num_threads(),
+            "processes": us.count,
+            "precision": str(precision).removeprefix("torch."),
         },
     }
+    finished = VisionTransformer(config).to(us.device)
+    load_weights(finished, trainee.result())
     if folder is not None:
-        save_weights(model, folder / WEIGHTS, record)
-    return Run(model, record)
+        us.once(lambda: _leave(folder, finished, record, verdict))
+    return Run(finished.eval(), record, us.first)
 
 
-def _shuffled(
-    count: int, batch_size: int, generator: torch.Generator
-) -> Iterator[Int[Tensor, " batch"]]:
-    """The positions 0 to count − 1 in random order, in whole batches."""
-    order = torch.randperm(count, generator=generator, device=generator.device)
-    whole = count - count % batch_size
-    return iter(order[:whole].split(batch_size))
+def _described(feed: Feed) -> dict[str, Any]:
+    """What whoever uses the weights has to know of the data."""
+    return {
+        "name": feed.name,
+        "classes": feed.classes,
+        "normalisation": asdict(feed.normalisation),
+        "bright_on_dark": feed.bright_on_dark,
+    }
 
 
-@contextmanager
-def _flushing_subnormals(device: torch.device) -> Generator[None]:
-    """On a CPU, numbers too small to be normal count as zero: they are slow and teach nothing."""
-    if device.type == "cpu":
-        torch.set_flush_denormal(True)
+def _leave(
+    folder: Path, model: VisionTransformer, record: dict[str, Any], verdict: Verdict
+) -> None:
+    """Write the plot, the report and, last, the weights: they say that the run is finished."""
     try:
-        yield
-    finally:
-        if device.type == "cpu":
-            torch.set_flush_denormal(False)
+        plot = curve(folder)
+    except ModuleNotFoundError as error:
+        print(error, file=sys.stderr)
+        plot = None
+    labels = torch.tensor([mistake.label for mistake in verdict.measures.worst])
+    classes = record["data"]["classes"]
+    write_report(folder, record, verdict.measures, verdict.worst, labels, classes, plot)
+    save_weights(model, folder / WEIGHTS, record)
 
 
-def _check_fit(recipe: Recipe, dataset: data.Dataset) -> None:
-    """Raise ValueError unless the recipe's model takes this data, before anything is written."""
-    takes = (recipe.model.in_channels, *recipe.model.image_shape)
-    has = tuple(dataset.train_images.shape[1:])
-    if takes != has:
-        raise ValueError(
-            f"the model takes images of (channels, height, width) {takes}, the data "
-            f"{dataset.name!r} have {has}. Set in_channels and image_size to those of the data."
-        )
-    if recipe.model.num_classes != len(dataset.classes):
-        raise ValueError(
-            f"num_classes is {recipe.model.num_classes}, the data {dataset.name!r} have "
-            f"{len(dataset.classes)} classes. Set num_classes to that."
-        )
-    if recipe.batch_size > len(dataset.train_labels):
-        raise ValueError(
-            f"batch_size is {recipe.batch_size}, the data {dataset.name!r} have "
-            f"{len(dataset.train_labels)} training images. Choose a smaller batch."
-        )
+def _lost(step: int | None, how: str, steps_per_epoch: int, recipe: Recipe) -> str:
+    """What to say of a run whose loss is lost, and what to do."""
+    epoch, batch = divmod(step or 0, steps_per_epoch)
+    return (
+        f"the loss {how} in step {step:,} (batch {batch + 1} of epoch {epoch + 1}): expected less. "
+        f"Lower lr ({recipe.lr:g}), lengthen warmup ({recipe.warmup:g}) or clip the gradient "
+        f"(clip, now {recipe.clip:g}). The last checkpoint, if there is one, is from before."
+    )

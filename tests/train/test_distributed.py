@@ -1,0 +1,111 @@
+"""Several processes train one model as one process would; one that dies takes nothing with it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from vitlib.train import export, trained_model
+
+TRAINING = Path(__file__).with_name("shared_training.py")
+
+
+def launch(processes, *words, restarts=0):
+    torchrun = ["-m", "torch.distributed.run", "--standalone"]
+    torchrun += [f"--nproc-per-node={processes}", f"--max-restarts={restarts}"]
+    return subprocess.Popen(
+        [sys.executable, *(torchrun if processes > 1 else []), TRAINING, *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # After a restart processes meet in a new store. In the old one, which torchrun would reuse
+        # by default, they may find the addresses of those that have died.
+        env={**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"},
+    )
+
+
+def finish(process, timeout=180):
+    out, err = process.communicate(timeout=timeout)
+    return process.returncode, out, err
+
+
+def complete(*words, **options):
+    status, out, err = finish(launch(*words, **options))
+    assert status == 0, err
+    return out, err
+
+
+def weights(out):
+    return load_file(out / "weights.safetensors")
+
+
+def check_close(out, other, tolerance):
+    found, expected = weights(out), weights(other)
+    assert found.keys() == expected.keys()
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], rtol=0, atol=tolerance)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    out = tmp_path_factory.mktemp("alone") / "run"
+    complete(1, "ddp", out)
+    return out
+
+
+@pytest.mark.parametrize("way", ["ddp", "fsdp"])
+def test_two_processes_train_as_one(way, alone, tmp_path):
+    complete(2, way, tmp_path / "run")
+    check_close(tmp_path / "run", alone, 1e-6)
+    results = [
+        json.loads((path / "log.jsonl").read_text().splitlines()[-1])
+        for path in (tmp_path / "run", alone)
+    ]
+    assert results[0]["loss"] == pytest.approx(results[1]["loss"], abs=1e-6)
+    assert results[0]["accuracy"] == results[1]["accuracy"]
+
+
+def test_a_process_that_dies_ends_the_job_with_a_clear_line(tmp_path):
+    status, _, err = finish(launch(2, "ddp", tmp_path / "run", 3))
+    assert status != 0
+    assert "vitlib: error:" in err
+    assert "another of the 2 processes" in err
+    assert "the same command goes on" in err
+
+
+def test_an_elastic_restart_goes_on_from_the_last_checkpoint(alone, tmp_path):
+    complete(2, "ddp", tmp_path / "run", 3, restarts=1)
+    assert (tmp_path / "run.dead").exists()
+    check_close(tmp_path / "run", alone, 1e-6)
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_a_sharded_run_goes_on_with_another_number_of_processes(before, after, alone, tmp_path):
+    out = tmp_path / "run"
+    process = launch(before, "fsdp", out)
+    deadline = time.monotonic() + 120
+    while not list(out.glob("checkpoints/step-????????")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert finish(process)[0] != 0
+    newest = sorted(out.glob("checkpoints/step-????????"))[-1]
+    assert len(list(newest.glob("*.safetensors"))) == before
+
+    # all shards in one file, without any process group
+    model, record = trained_model(newest)
+    export(model, tmp_path / "one.safetensors", record)
+    one = load_file(tmp_path / "one.safetensors")
+    assert {n: t.shape for n, t in one.items()} == {n: t.shape for n, t in weights(alone).items()}
+    assert "result" not in record
+
+    complete(after, "fsdp", out)
+    check_close(out, alone, 1e-6)

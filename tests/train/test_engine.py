@@ -1,0 +1,173 @@
+"""How a run is computed does not change what is learned; what it starts from may be old weights."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from vitlib import create_model, save_weights
+from vitlib.data.augment import Augment
+from vitlib.train import (
+    Digits,
+    Engine,
+    checkpoint,
+    draw_sheet,
+    evaluate_saved,
+    export,
+    train,
+    trained_model,
+)
+from vitlib.train.recipes import Finetune
+
+ONE_STEP = Digits(epochs=2, batch_size=1442, lr=1e-3, warmup=0.0, augment=Augment())
+
+
+def log_of(recipe, folder):
+    train(recipe, folder, progress=False)
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    return log_of(ONE_STEP, tmp_path_factory.mktemp("plain") / "run")
+
+
+@pytest.mark.parametrize(
+    ("change", "tolerance"),
+    [
+        ({"accumulate": 7}, 1e-5),
+        ({"engine": Engine(recompute=True)}, 1e-5),
+        ({"engine": Engine(workers=0, deterministic=True)}, 0),
+        ({"engine": Engine(precision="bfloat16")}, 0.02),
+        ({"engine": Engine(precision="float16")}, 0.02),
+    ],
+    ids=["accumulate", "recompute", "deterministic", "bfloat16", "float16"],
+)
+@pytest.mark.parametrize("gradients", ["autograd", "derived"])
+def test_how_it_is_computed_changes_nothing_else(change, tolerance, gradients, plain, tmp_path):
+    recipe = replace(ONE_STEP, **change)
+    recipe = replace(recipe, model=replace(recipe.model, gradients=gradients))
+    if gradients == "derived":
+        tolerance = max(tolerance, 1e-5)
+    for line, expected in zip(log_of(recipe, tmp_path / "run"), plain, strict=True):
+        assert line["loss"] == pytest.approx(expected["loss"], rel=tolerance)
+        assert line["gradient_norm"] == pytest.approx(expected["gradient_norm"], rel=10 * tolerance)
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_a_compiled_model_learns_the_same(plain, tmp_path):
+    recipe = replace(ONE_STEP, epochs=1, engine=Engine(compile=True))
+    line = log_of(recipe, tmp_path / "run")[0]
+    assert line["loss"] == pytest.approx(plain[0]["loss"], rel=1e-5)
+
+
+def test_a_gradient_is_clipped_to_the_norm(plain, tmp_path):
+    norm = plain[0]["gradient_norm"]
+    assert log_of(replace(ONE_STEP, clip=norm / 10), tmp_path / "a")[0]["gradient_norm"] == norm
+    with pytest.raises(ValueError, match="clip is -1"):
+        replace(ONE_STEP, clip=-1)
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_what_is_held_out_is_not_trained_on(optimiser, tmp_path):
+    recipe = Digits(
+        epochs=3, batch_size=100, validation=0.2, lr=8e-3, optimiser=optimiser, ema=0.9, clip=1.0,
+        log_every=5,
+    )  # fmt: skip
+    lines = log_of(recipe, tmp_path / "run")
+    ends = [line for line in lines if line["validation_accuracy"] is not None]
+    assert [line["step"] for line in ends] == [11, 22, 33]  # of 1,442 less a fifth of each class
+    assert [line["step"] for line in lines] == [5, 10, 11, 15, 20, 22, 25, 30, 33]
+    assert ends[-1]["validation_loss"] < ends[0]["validation_loss"]
+
+
+def test_tensorboard_gets_the_same_numbers(tmp_path):
+    recipe = replace(ONE_STEP, epochs=1, engine=Engine(tensorboard=True))
+    log_of(recipe, tmp_path / "run")
+    assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
+
+
+def test_old_weights_are_tuned_to_new_images(pictures, tmp_path):
+    first = train(Digits(epochs=10, lr=3e-3, batch_size=48), tmp_path / "first", progress=False)
+    weights = tmp_path / "first" / "weights.safetensors"
+    recipe = Finetune(
+        weights=weights, data=str(pictures), epochs=6, batch_size=24, lr=3e-3,
+        engine=Engine(workers=0),
+        image_size=16,
+    )  # fmt: skip
+    run = train(recipe, tmp_path / "second", progress=False)
+    assert run.model.config.image_size == 16
+    assert run.model.config.drop_path == 0.1
+    assert run.model.pos_embed.shape[1] == 1 + 64
+    assert run.record["recipe"]["weights"] == str(weights)
+    moved = [
+        (old.mlp.fc1.weight - new.mlp.fc1.weight).abs().mean()
+        for old, new in zip(first.model.blocks, run.model.blocks, strict=True)
+    ]
+    assert 0 < moved[0] < moved[1]  # what lies low moves less
+    _, measures = evaluate_saved(tmp_path / "second" / "weights.safetensors")
+    assert measures.correct == run.record["result"]["correct"]
+    assert measures.images == run.record["result"]["images"] == 20
+
+
+def test_weights_of_another_library_need_a_name(pictures, tmp_path):
+    from safetensors.torch import save_file
+
+    model = create_model("vit_tiny_patch16_224", image_size=32, num_classes=3)
+    save_file(model.state_dict(), tmp_path / "timm.safetensors")
+    recipe = Finetune(weights=tmp_path / "timm.safetensors", data=str(pictures))
+    with pytest.raises(ValueError, match="Name the model"):
+        recipe.network(10)
+    named = replace(recipe, architecture="vit_tiny_patch16_224", image_size=32)
+    config = named.network(10)
+    assert (config.dim, config.num_classes, config.image_size) == (192, 10, 32)
+    own = create_model("vit_tiny_patch16_224", image_size=32, num_classes=10)
+    named.begin(own)
+    assert torch.equal(own.blocks[3].attn.qkv.weight, model.blocks[3].attn.qkv.weight)
+
+
+def test_other_classes_are_not_what_weights_can_be_tested_on(tmp_path):
+    train(replace(ONE_STEP, epochs=1), tmp_path / "run", progress=False)
+    with pytest.raises(ValueError, match="has 10 classes that are not the 10"):
+        evaluate_saved(tmp_path / "run" / "weights.safetensors", "fashion_mnist_small")
+    bare = create_model("vit_tiny_patch16_224", image_size=32)
+    save_weights(bare, tmp_path / "bare.safetensors")
+    with pytest.raises(ValueError, match="does not say which data"):
+        evaluate_saved(tmp_path / "bare.safetensors")
+
+
+def test_a_run_is_exported_by_its_folder(tmp_path):
+    run = train(replace(ONE_STEP, epochs=1), tmp_path / "run", progress=False)
+    model, record = trained_model(tmp_path / "run")
+    assert record == json.loads(json.dumps(run.record))
+    with pytest.raises(ValueError, match=r"\.safetensors or \.pt2"):
+        export(model, tmp_path / "model.onnx", record)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="neither weights nor a whole checkpoint"):
+        trained_model(tmp_path / "empty")
+    with pytest.raises(FileNotFoundError, match="no such file or folder"):
+        trained_model(tmp_path / "nowhere")
+
+
+def test_an_unfinished_run_is_exported_and_goes_on(tmp_path):
+    recipe = replace(ONE_STEP, ema=0.5, engine=Engine(recompute=True, checkpoint_seconds=0))
+    finished = train(recipe, tmp_path / "run", progress=False).model
+    (tmp_path / "run" / "weights.safetensors").unlink()
+    model, record = trained_model(tmp_path / "run")
+    assert "result" not in record
+    found, _ = checkpoint.latest(tmp_path / "run")
+    saved = {name: torch.zeros(10, 64) for name in ("model.head.weight", "ema.head.weight")}
+    found.load(saved)
+    assert torch.equal(model.head.weight, saved["ema.head.weight"])
+    assert not torch.equal(model.head.weight, saved["model.head.weight"])
+    again = train(recipe, tmp_path / "run", progress=False).model
+    assert torch.equal(again.head.weight, finished.head.weight)
+
+
+def test_a_sheet_is_what_the_first_step_sees(tmp_path):
+    draw_sheet(Digits(), tmp_path / "a.png", 5)
+    draw_sheet(Digits(), tmp_path / "b.png", 5)
+    draw_sheet(Digits(seed=1), tmp_path / "c.png", 5)
+    a, b, c = ((tmp_path / f"{name}.png").read_bytes() for name in "abc")
+    assert a == b != c

@@ -154,3 +154,32 @@ def _(left_out_backward: Answer) -> None:
         cross_entropy(leaf, labels, ignore_index=-1).backward()
         assert leaf.grad is not None
         expect(left_out_backward(z.clone(), labels), leaf.grad, what)
+
+
+@exercise("optimisation-polar")
+def _(polar: Answer) -> None:
+    for shape, scale, what in [
+        ((4, 7), 1.0, "the singular vectors stay and the singular values become 1"),
+        ((7, 4), 1.0, "the same for a tall matrix"),
+        ((5, 3), 1e3, "the same for a matrix of large entries"),
+        ((3, 5), 1e-3, "and for one of small entries"),
+    ]:
+        (matrix,) = _draw(shape)
+        u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+        expect(polar(scale * matrix, 60), u @ v, what)
+    u, values, v = torch.linalg.svd(matrix / matrix.norm(), full_matrices=False)
+    expected = u @ torch.diag(1.5 * values - 0.5 * values**3) @ v
+    with patch("torch.linalg.svd", side_effect=RuntimeError("a decomposition, not products")):
+        expect(polar(matrix, 1), expected, "one step is one step of the polynomial")
+
+
+@exercise("optimisation-ema")
+def _(shares: Answer) -> None:
+    for beta, k in [(0.9, 1), (0.9, 4), (0.5, 7), (0.999, 2000)]:
+        # an average of the rows of the unit matrix: each row that comes in marks its own place
+        truth = torch.zeros(k + 1, dtype=torch.float64)
+        truth[0] = 1
+        for step in range(1, k + 1):
+            truth.mul_(beta)
+            truth[step] += 1 - beta
+        expect(shares(beta, k), truth, f"as the average itself, β = {beta:g} and {k} steps")

@@ -301,7 +301,7 @@ class ViTConfig:
 
     @property
     def num_kept_patches(self) -> int:
-        """The patches that an image keeps in training: N (1 − ρ), rounded, and at least one."""
+        """The patches that an image keeps in training, N (1 − ρ), rounded, and at least one."""
         lost = self.num_patches * self.patch_dropout
         return max(1, int(self.num_patches - lost + 0.5))
 

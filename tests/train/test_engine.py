@@ -20,7 +20,9 @@ from vitlib.train import (
 )
 from vitlib.train.recipes import Finetune
 
-ONE_STEP = Digits(epochs=2, batch_size=1442, lr=1e-3, warmup=0.0, augment=Augment())
+ONE_STEP = Digits(
+    epochs=2, batch_size=1442, optimiser="adamw", lr=1e-3, warmup=0.0, augment=Augment()
+)
 
 
 def log_of(recipe, folder):

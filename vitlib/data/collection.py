@@ -34,22 +34,19 @@ class Picture(NamedTuple):
 
 
 class Pictures(Protocol):
-    """A sequence of undecoded images.
-
-    Attributes:
-        labels: (n,), from 0 to K − 1.
-        blocks: (n,), numbers from 0 of the blocks that the images lie in, where images of one
-            block are best read at about the same time; None where any order is as good.
-    """
+    """A sequence of undecoded images."""
 
     @property
     def labels(self) -> Int[Tensor, " n"]:
-        """See above."""
+        """The label of each, from 0 to K − 1."""
         ...
 
     @property
     def blocks(self) -> Int[Tensor, " n"] | None:
-        """See above."""
+        """The number, from 0, of the block that each lies in; None where any order is as good.
+
+        Images of one block are best read at about the same time.
+        """
         ...
 
     def __getitem__(self, index: int) -> Picture:

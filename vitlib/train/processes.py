@@ -8,7 +8,7 @@ is the number itself.
 import os
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Literal
 
@@ -164,12 +164,17 @@ def distribute(
         return model
     if parallel == "ddp":
         ids = None if us.device.type == "cpu" else [us.device]
-        return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
+        return DistributedDataParallel(
+            model,
+            device_ids=ids,
+            gradient_as_bucket_view=True,
+            broadcast_buffers=False,  # fixed positions are the same everywhere
+        )
     wide = torch.float32 if narrow else None
-    policy = MixedPrecisionPolicy(param_dtype=narrow, reduce_dtype=wide, output_dtype=wide)
+    inner = MixedPrecisionPolicy(param_dtype=narrow, reduce_dtype=wide)
     for block in model.blocks:
-        fully_shard(block, mp_policy=policy)
-    fully_shard(model, mp_policy=policy)
+        fully_shard(block, mp_policy=inner)
+    fully_shard(model, mp_policy=replace(inner, output_dtype=wide))
     return model
 
 

@@ -1,5 +1,7 @@
 """The references of every gradient: autograd, differences of the forward pass, the other mode."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 from torch import Tensor
@@ -69,6 +71,24 @@ def assert_gradients(forward, backward, *inputs):
     assert_near(found, by_differences)
 
 
+def node_names(y):
+    """The names of the nodes of the graph that leads to a tensor."""
+    nodes, frontier = set(), [y.grad_fn]
+    while frontier:
+        node = frontier.pop()
+        if node not in nodes:
+            nodes.add(node)
+            frontier.extend(parent for parent, _ in node.next_functions if parent is not None)
+    return [node.name() for node in nodes]
+
+
+def assert_mode(y, mode):
+    """All nodes of the graph are ours in the one mode, none is in the other."""
+    ours = ["Derived" in name for name in node_names(y) if "AccumulateGrad" not in name]
+    assert ours
+    assert all(ours) if mode == "derived" else not any(ours)
+
+
 def assert_modes_agree(make, *inputs):
     """A module gives the same output and the same gradients in either mode, and has no third.
 
@@ -79,12 +99,13 @@ def assert_modes_agree(make, *inputs):
     with pytest.raises(ValueError, match="gradients='numeric' is not available") as refusal:
         make(gradients="numeric")
     assert "\n" not in str(refusal.value)
-    modules = [make(gradients=mode) for mode in ("autograd", "derived")]
-    modules[1].load_state_dict(modules[0].state_dict())
+    modules = {mode: make(gradients=mode) for mode in ("autograd", "derived")}
+    modules["derived"].load_state_dict(modules["autograd"].state_dict())
     results = []
-    for module in modules:
+    for mode, module in modules.items():
         leaves = [x.clone().requires_grad_(x.is_floating_point()) for x in inputs]
         y = module(*leaves)
+        assert_mode(y, mode)
         torch.manual_seed(1)
         y.backward(torch.randn(y.shape))
         variables = [*(x for x in leaves if x.requires_grad), *module.parameters()]
@@ -102,9 +123,35 @@ def _assert_gradients():
     return assert_gradients
 
 
+@pytest.fixture(scope="session", name="node_names")
+def _node_names():
+    return node_names
+
+
+@pytest.fixture(scope="session", name="assert_mode")
+def _assert_mode():
+    return assert_mode
+
+
 @pytest.fixture(scope="session", name="assert_modes_agree")
 def _assert_modes_agree():
     return assert_modes_agree
+
+
+@pytest.fixture
+def bfloat16_by_default():
+    """A context in which new numbers are bfloat16, unless they say otherwise."""
+
+    @contextmanager
+    def switched():
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.bfloat16)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)
+
+    return switched
 
 
 @pytest.fixture(scope="module")

@@ -65,6 +65,15 @@ def test_their_gradients_are_sums_over_the_batch():
     assert torch.equal(grad_reg, torch.full((1, 2, 2), 4.0))
 
 
+@pytest.mark.parametrize("needed", [(True, True), (True, False), (False, True)])
+def test_what_needs_no_gradient_gets_none(needed):
+    grad_y = torch.randn(4, 6, 2)
+    _, grad_cls = class_token_backward(grad_y, None, needed)
+    assert (grad_cls is not None) == needed[1]
+    grads = registers_backward(grad_y, (1, 3), needed)
+    assert [grad is not None for grad in grads] == list(needed)
+
+
 @pytest.mark.parametrize("gradients", ["autograd", "derived"])
 def test_the_whole_front_in_both_modes(gradients):
     x, cls_token, reg_token = torch.randn(3, 4, 2), torch.randn(1, 1, 2), torch.randn(1, 2, 2)

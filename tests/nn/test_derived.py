@@ -31,6 +31,7 @@ SIZES = {
     "mlp_dim": 20,
 }
 BATCH = 3
+RATES = {"dropout": 0.2, "attention_dropout": 0.2, "drop_path": 0.2}
 
 
 @pytest.fixture
@@ -90,17 +91,19 @@ def test_the_pixels_have_gradients_too(twins, images):
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-10 * theirs.abs().max().item())
 
 
-def test_one_node_a_block(twins, images):
+def test_one_node_a_block(twins, images, node_names):
     """The graph has a node for each block and for each of the layers around them."""
-    nodes, frontier = set(), [twins[1](images).grad_fn]
-    while frontier:
-        node = frontier.pop()
-        if node not in nodes:
-            nodes.add(node)
-            frontier.extend(parent for parent, _ in node.next_functions if parent is not None)
-    names = [node.name() for node in nodes]
+    names = node_names(twins[1](images))
     assert sum("Derived" in name for name in names) == 2 + 6  # blocks; 3 layers before, 3 after
-    assert all("Derived" in name or "AccumulateGrad" in name for name in names)
+
+
+@pytest.mark.parametrize("mode", ["autograd", "derived"])
+@pytest.mark.parametrize("pool", ["cls", "mean"])
+@pytest.mark.parametrize(("norm", "position"), [("pre", "learned"), ("post", "rope2d")])
+def test_the_whole_graph_is_of_one_mode(images, assert_mode, mode, pool, norm, position):
+    options = {"pool": pool, "norm": norm, "position": position, "registers": 1, "head": "mlp"}
+    model = VisionTransformer(ViTConfig(**SIZES, **options, **RATES, gradients=mode))
+    assert_mode(model(images), mode)
 
 
 def test_the_whole_network_as_one_function(twins, images, labels):
@@ -314,8 +317,9 @@ def test_models_can_be_copied_and_pickled(twins, images):
         assert torch.equal(other(images), ours(images))
 
 
-def test_shapes_pass_through_the_meta_device(images):
-    model = VisionTransformer(ViTConfig(**SIZES, gradients="derived")).to("meta")
+@pytest.mark.parametrize("mode", ["autograd", "derived"])
+def test_shapes_pass_through_the_meta_device(images, mode):
+    model = VisionTransformer(ViTConfig(**SIZES, **RATES, gradients=mode)).to("meta")
     logits = model(images.to("meta"))
     logits.sum().backward()
     assert logits.shape == (BATCH, 5)

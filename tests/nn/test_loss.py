@@ -107,20 +107,6 @@ def test_nothing_is_smoothed_unless_asked():
     torch.testing.assert_close(cross_entropy_forward(logits, labels)[0], truth)
 
 
-def test_the_derivation_is_used_where_it_is_asked_for_and_nowhere_else():
-    logits, labels = torch.randn(5, 4, requires_grad=True), torch.randint(4, (5,))
-    losses = {
-        mode: (
-            cross_entropy(logits, labels, gradients=mode),
-            CrossEntropyLoss(gradients=mode)(logits, labels),
-        )
-        for mode in MODES
-    }
-    losses["autograd"] += (CrossEntropyLoss()(logits, labels),)
-    for mode, found in losses.items():
-        assert all(("Derived" in loss.grad_fn.name()) == (mode == "derived") for loss in found)
-
-
 def test_targets_that_need_no_gradient_get_none():
     logits, rows = torch.randn(5, 4), torch.randn(5, 4)
     _, saved = cross_entropy_forward(logits, rows)

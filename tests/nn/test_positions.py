@@ -32,6 +32,13 @@ def test_every_image_receives_the_same_positions():
         assert torch.equal(y[image], x[image] + table[0])
 
 
+def test_a_table_that_needs_no_gradient_gets_none():
+    grad_y = torch.randn(3, 4, 2)
+    grad_x, grad_table = positions_backward(grad_y, None, (True, False))
+    assert torch.equal(grad_x, grad_y)
+    assert grad_table is None
+
+
 @given(st.integers(1, 9), sizes)
 def test_a_sequence_by_its_formula(count, frequencies):
     dim = 2 * frequencies
@@ -51,6 +58,16 @@ def test_a_grid_by_its_formula_in_timms_order(rows, columns, frequencies):
     expected = [row_of_table(r, c) for r in range(rows) for c in range(columns)]
     table = sincos2d_table((rows, columns), 4 * frequencies)
     torch.testing.assert_close(table[0], torch.tensor(expected))
+
+
+@pytest.mark.parametrize(
+    ("make", "places"),
+    [(sincos1d_table, 300), (sincos2d_table, (300, 2)), (sincos2d_table, (2, 300))],
+)
+def test_fixed_tables_are_exact_whatever_the_default(make, places, bfloat16_by_default):
+    exact = make(places, 12)
+    with bfloat16_by_default():
+        assert torch.equal(make(places, 12), exact)
 
 
 @given(sizes, sizes, sizes)

@@ -42,14 +42,10 @@ def test_it_does_the_same_from_the_other_end(old, new):
 
 
 @pytest.mark.parametrize(("old", "new"), [(300, 7), (7, 300)])
-def test_the_weights_are_exact_whatever_the_default(old, new):
+def test_the_weights_are_exact_whatever_the_default(old, new, bfloat16_by_default):
     exact = resize_matrix(old, new)
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        rough = resize_matrix(old, new)
-    finally:
-        torch.set_default_dtype(torch.float64)
-    assert torch.equal(rough, exact)
+    with bfloat16_by_default():
+        assert torch.equal(resize_matrix(old, new), exact)
 
 
 @settings(max_examples=50)

@@ -69,6 +69,12 @@ def test_a_score_depends_on_the_offset_alone(grid, quarter):
         torch.testing.assert_close(scores[r, c, s, d], value)
 
 
+def test_the_table_is_exact_whatever_the_default(bfloat16_by_default):
+    exact = rope_table((2, 300), 12)
+    with bfloat16_by_default():
+        assert torch.equal(rope_table((2, 300), 12), exact)
+
+
 def test_two_turns_make_one():
     table, x = rope_table((2, 3), 8), torch.randn(1, 1, 6, 8)
     once, _ = rotary_forward(x, table)

@@ -100,6 +100,16 @@ def test_other_ways_to_display_are_found_once_and_flagged(chapter, display):
     assert problem.startswith("line 3: a display outside a {math} directive")
 
 
+def test_displays_may_follow_each_other_line_by_line_and_be_empty(chapter):
+    found = proof.equations(chapter("```{math}\na = b\n```\n```{math}\n:label: eq-a\n```\n"))
+    assert [(e.label, e.latex, e.line) for e in found] == [(None, "a = b", 1), ("eq-a", "", 4)]
+
+
+@pytest.mark.parametrize("fence", ["```", "~~~", ":::{code} latex"])
+def test_what_is_quoted_is_no_display(chapter, fence):
+    assert proof.equations(chapter(f"{fence}\n$$ a = b $$\n{fence[:3]}\n")) == []
+
+
 def test_a_chapter_with_all_its_evidence_has_no_problems():
     page = [
         Equation("eq-a", "a\n  = b", 1),

@@ -133,11 +133,11 @@ def audit(displays: Sequence[Equation], evidence: Sequence[Evidence]) -> list[st
             problems.append(f"{where}: the label {display.label} is taken by another display")
         else:
             printed[display.label] = display
-    proofs: dict[str, Evidence] = {}
+    checked: set[str] = set()
     for proof in evidence:
-        if proof.label in proofs:
+        if proof.label in checked:
             problems.append(f"{proof.label}: checked twice")
-        proofs[proof.label] = proof
+        checked.add(proof.label)
         display = printed.get(proof.label)
         if display is None:
             problems.append(f"{proof.label}: checked, but there is no such display")
@@ -146,7 +146,7 @@ def audit(displays: Sequence[Equation], evidence: Sequence[Evidence]) -> list[st
         elif display.definition:
             problems.append(f"{proof.label}: checked, so it is not a mere definition")
     for label, display in printed.items():
-        if not display.definition and label not in proofs:
+        if not display.definition and label not in checked:
             problems.append(f"{label}: printed on line {display.line}, but nothing checks it")
     return problems
 

@@ -146,13 +146,13 @@ class Indices:
 
     # Index letters
 
-    def is_letter(self, symbol: Symbol, bound: Collection[str] = ()) -> bool:
+    def is_letter(self, symbol: Symbol) -> bool:
         """Whether a subscript is an index letter, not a number such as a class label."""
         if symbol.bold or symbol.subscript:
             return False
         name, scalars, sizes = symbol.name, self.environment.scalars, self.environment.sizes
         summed = any(name in scope.letters for scope in self.scopes[1:])
-        return name in bound or summed or name not in scalars or name in sizes
+        return summed or name not in scalars or name in sizes
 
     def is_letter_here(self, symbol: Symbol) -> bool:
         """Whether a symbol on the line is an index letter that is computed with.
@@ -258,7 +258,7 @@ class Indices:
         bold = not isinstance(node, Symbol) or node.bold
         axes = self.axes(shape, len(indices), bold, node) if shape and indices else None
         for n, index in enumerate(indices):
-            if isinstance(index, Symbol) and self.is_letter(index, bound):
+            if isinstance(index, Symbol) and self.is_letter(index):
                 if index.name not in bound:
                     yield index.name, shape[axes[n]] if shape and axes else None
             else:

@@ -96,18 +96,28 @@ def test_displays_are_found_in_whatever_they_stand(chapter):
 def test_other_ways_to_display_are_found_once_and_flagged(chapter, display):
     found = proof.equations(chapter(f"# T\n\n{display}\n\ntext\n"))
     assert [(e.directive, e.line) for e in found] == [(False, 3)]
-    (problem,) = proof.audit(found, [])
-    assert problem.startswith("line 3: a display outside a {math} directive")
+    first = display.splitlines()[0]
+    assert proof.audit(found, []) == [f"line 3: a display outside a {{math}} directive: {first}"]
+
+
+def test_each_of_several_other_displays_is_flagged(chapter):
+    found = proof.equations(chapter("\\[a\\]\n\n\\[b\\]\n\n$$c$$ $$d$$\n"))
+    assert [e.line for e in found] == [1, 3, 5, 5]
 
 
 def test_displays_may_follow_each_other_line_by_line_and_be_empty(chapter):
-    found = proof.equations(chapter("```{math}\na = b\n```\n```{math}\n:label: eq-a\n```\n"))
-    assert [(e.label, e.latex, e.line) for e in found] == [(None, "a = b", 1), ("eq-a", "", 4)]
+    displays = "```{math}\na = b\n```\n```{math}\n:label: eq-a\n```\n"
+    found = proof.equations(chapter(f":::\n```\n```\n{displays}"))  # the first ::: closes nothing
+    assert [(e.label, e.latex, e.line) for e in found] == [(None, "a = b", 4), ("eq-a", "", 7)]
 
 
 @pytest.mark.parametrize("fence", ["```", "~~~", ":::{code} latex"])
 def test_what_is_quoted_is_no_display(chapter, fence):
     assert proof.equations(chapter(f"{fence}\n$$ a = b $$\n{fence[:3]}\n")) == []
+
+
+def test_dollars_beside_code_are_no_display(chapter):
+    assert proof.equations(chapter("$`a`$\n")) == []
 
 
 def test_a_chapter_with_all_its_evidence_has_no_problems():
@@ -146,9 +156,10 @@ def test_each_problem_is_named(page, proofs, problem):
     assert proof.audit(page, [evidence(*p) for p in proofs]) == [problem]
 
 
-def test_a_fence_that_is_not_closed(chapter):
+@pytest.mark.parametrize("info", ["{math}", "python"])
+def test_a_fence_that_is_not_closed(chapter, info):
     with pytest.raises(ValueError, match=r"chapter.md, line 3: this ``` is not closed"):
-        proof.equations(chapter("# T\n\n```{math}\na = b\n"))
+        proof.equations(chapter(f"# T\n\n```{info}\na = b\n"))
 
 
 def test_a_chapter_that_is_not_there(tmp_path):

@@ -103,6 +103,34 @@ def test_a_book_without_chapters_ends_with_status_2(tmp_path, monkeypatch, capsy
     assert capsys.readouterr().err.startswith(f"no chapters under book/ in {tmp_path} or above")
 
 
+def test_help_says_what_the_command_does(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    said = capsys.readouterr().out
+    assert said.startswith("usage: python -m vitlib.proof [-h] [chapters ...]\n")
+    assert "Run the checks of chapters without building pages" in said
+    assert " chapters (.md); all if none\n" in said
+
+
+@pytest.mark.parametrize("missing", ["jupytext", "nbclient", "nbformat"])
+def test_what_is_not_installed_is_named(book, capsys, missing):
+    def run(chapters):
+        raise ModuleNotFoundError("not found", name=missing)
+
+    book("stated", HEADER)
+    assert command("name", None, [], run) == 2
+    assert capsys.readouterr().err == f"{missing} is not installed: pip install 'vitlib[book]'\n"
+
+
+def test_what_a_chapter_misses_is_not_taken_for_it(book):
+    def run(chapters):
+        raise ModuleNotFoundError("not found", name="something")
+
+    book("stated", HEADER)
+    with pytest.raises(ModuleNotFoundError, match="not found"):
+        command("name", None, [], run)
+
+
 def test_a_chapter_that_is_not_there_ends_with_status_2_and_one_line(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "vitlib.proof", "nothing.md"],

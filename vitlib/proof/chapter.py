@@ -65,7 +65,7 @@ def equations(path: Path | str) -> list[Equation]:
         elif fence and (fence["info"] or fence["fence"][0] != ":"):
             number = _end_of_fence(lines, number, fence["fence"], path) + 1
         else:
-            for mark in _BARE_DISPLAY.findall(_CODE_SPAN.sub("", line)):
+            for mark in _BARE_DISPLAY.findall(_CODE_SPAN.sub(" ", line)):
                 if not in_display:
                     found.append(Equation(None, line.strip(), number, directive=False))
                 in_display = not in_display if mark == "$$" else in_display

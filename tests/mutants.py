@@ -235,7 +235,7 @@ def sweep() -> None:
             for item, following in zip_longest(items, items[1:]):
                 item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
                 if self.session.testsfailed:
-                    # What the test had set up would be torn down in the next process, as its failure.
+                    # else the next process tears it down, and counts that as its own failure
                     self.session._setupstate.teardown_exact(None)
                     killers.add(item.nodeid)
                     return True

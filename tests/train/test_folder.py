@@ -32,7 +32,7 @@ def test_of_another_recipe_an_unfinished_run_is_left_alone(tmp_path):
     other = Digits(lr=2e-3, seed=1).to_dict()
     before = (tmp_path / RECIPE).read_text()
     said = complaint(tmp_path, other)
-    assert "lr 0.001 there, 0.002 here" in said
+    assert f"lr {MINE['lr']} there, 0.002 here" in said
     assert "seed 0 there, 1 here" in said
     assert (tmp_path / RECIPE).read_text() == before
     claim_folder(tmp_path, other, overwrite=True)

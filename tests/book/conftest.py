@@ -1,16 +1,13 @@
-"""The built book, as a reader meets it: files, a server and a browser."""
+"""The built book, as a reader meets it: files and a server."""
 
 import functools
 import http.server
-import os
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from playwright.sync_api import Browser, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "_build"
@@ -44,20 +41,6 @@ def chapter_with_proofs() -> str:
     )
 
 
-def chromium() -> str:
-    """Where the browser is.
-
-    Without it the tests that need it are skipped at a reader's place, and fail in CI.
-    """
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None:
-        reason = "no chromium on the path: install it (Debian: apt-get install chromium)"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return path
-
-
 @pytest.fixture(scope="session")
 def html() -> Path:
     """The folder of the built pages."""
@@ -80,15 +63,3 @@ def server(html: Path) -> Iterator[str]:
         threading.Thread(target=instance.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{instance.server_port}"
         instance.shutdown()
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    executable = chromium()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=executable,
-            args=["--no-sandbox", "--disable-background-networking", "--no-first-run"],
-        )
-        yield browser
-        browser.close()

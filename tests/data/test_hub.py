@@ -2,13 +2,12 @@ import io
 import subprocess
 import sys
 
+import datasets
 import pytest
 import torch
 from PIL import Image
 
-datasets = pytest.importorskip("datasets")
-
-from vitlib import data  # noqa: E402
+from vitlib import data
 
 CLASSES = ("ant", "bee", "cow")
 

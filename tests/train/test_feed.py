@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import datasets
 import pytest
 import torch
 from PIL import Image
@@ -93,7 +94,6 @@ def kept(photographs, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def sources(kept, tmp_path_factory):
-    datasets = pytest.importorskip("datasets")
     patch = pytest.MonkeyPatch()
     cache = tmp_path_factory.mktemp("cache")
     patch.setattr(datasets.config, "HF_DATASETS_CACHE", str(cache))

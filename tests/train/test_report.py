@@ -1,17 +1,13 @@
 import base64
 import io
-import os
 import re
 import resource
-import shutil
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, sync_playwright
 
 from vitlib.train.measures import measure
 from vitlib.train.records import Line, Records, curve
@@ -42,27 +38,6 @@ RECORD = {
 TOO_WIDE = "() => document.documentElement.scrollWidth - innerWidth"
 ROWS = """(table) => [...table.querySelectorAll("tr")].map(
   row => [...row.cells].map(cell => cell.textContent))"""
-
-
-def chromium():
-    """Where the browser is: skipped at a reader's place if there is none, failed in CI."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None:
-        reason = "no chromium on the path: install it (Debian: apt-get install chromium)"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
-    return path
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    executable = chromium()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=executable,
-            args=["--no-sandbox", "--disable-background-networking", "--no-first-run"],
-        )
-        yield browser
-        browser.close()
 
 
 class Case:

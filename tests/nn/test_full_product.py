@@ -20,13 +20,12 @@ CONFIG = ViTConfig(
 )
 POSITIONS = ["learned", "sincos1d", "sincos2d", "rope2d", "none"]
 CHOICES = {
-    "patch_dropout": [0.0, 0.5],
     "readout": [("cls", False), ("mean", False), ("mean", True)],
     "activation": ["gelu", "gelu_tanh", "relu", "swiglu"],
     "head": ["linear", "mlp"],
     "registers": [0, 2],
     "qkv_bias": [True, False],
-    "rate": [0.0, 0.3],
+    "dropped": [(0.0, 0.0), (0.3, 0.0), (0.3, 0.5)],  # numbers, weights and paths; patches
     "sizes": [(4, 2), ((4, 6), (2, 3))],
 }
 
@@ -35,7 +34,7 @@ def configurations(position, norm):
     """All that is left to choose."""
     for values in itertools.product(*CHOICES.values()):
         options = dict(zip(CHOICES, values, strict=True))
-        (pool, after), rate = options.pop("readout"), options.pop("rate")
+        (pool, after), (rate, patch_rate) = options.pop("readout"), options.pop("dropped")
         image_size, patch_size = options.pop("sizes")
         if not (after and norm == "post"):
             yield replace(
@@ -47,6 +46,7 @@ def configurations(position, norm):
                 dropout=rate,
                 attention_dropout=rate,
                 drop_path=rate,
+                patch_dropout=patch_rate,
                 image_size=image_size,
                 patch_size=patch_size,
                 **options,

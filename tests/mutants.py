@@ -18,6 +18,7 @@ run them until one fails. Here they are collected once, and each mutant's proces
 Tests that have killed other mutants of the function come first.
 """
 
+import gc
 import os
 import sys
 import tomllib
@@ -28,6 +29,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 
+import hypothesis
 import pytest
 from _pytest.config import _prepareconfig  # pytest's own main has nothing public that only collects
 
@@ -35,6 +37,8 @@ ROOT = Path(__file__).parents[1]
 REVIEWED = ROOT / "tests" / "mutants.toml"
 SURVIVORS = ROOT / "mutants" / "survivors.toml"
 KILLED = 0.95
+BRIEF = "mutants"
+"""The profile of hypothesis."""
 
 # What mutmut calls the fates of mutants. Who makes a test hang or crash is noticed too.
 NOTICED = ("killed", "timeout", "segfault")
@@ -197,7 +201,12 @@ def collected() -> pytest.Session:
 
     selection = mutmut_config().pytest_add_cli_args_test_selection
     quiet = ["-p", "no:terminal", "--capture=no", "-o", "addopts=--import-mode=importlib"]
+    # Nobody reads why a test fails: no comparison is explained, no example is made smaller.
+    phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
+    hypothesis.settings.register_profile(BRIEF, deadline=None, derandomize=True, phases=phases)
+    quiet += ["--assert=plain", f"--hypothesis-profile={BRIEF}"]
     config = _prepareconfig(["--rootdir=.", *quiet, *selection])
+    config.option.tbstyle = "native"
     config._do_configure()
     session = pytest.Session.from_config(config)
     config.hook.pytest_sessionstart(session=session)
@@ -220,6 +229,7 @@ def sweep() -> None:
             with change_cwd("mutants"):
                 if self.session is None:  # at the first run, of the unchanged library
                     self.session = collected()
+                gc.freeze()  # what a process inherits it need not look through, and so not copy
                 try:
                     return int(self._fails(mutant_name, tests))
                 except BaseException:  # no verdict: mutmut calls it suspicious

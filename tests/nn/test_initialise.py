@@ -53,7 +53,8 @@ def test_the_spread_is_that_of_big_vision(name, std):
     weight = drawn("big_vision")[1][name]
     assert weight.std() == pytest.approx(std, rel=0.15)
     if name.endswith(("proj.weight", "fc.weight")):
-        assert weight.abs().max() <= 2 * std / 0.8796  # cut off at two of its own deviations
+        # a normal distribution, cut off at two of its own deviations
+        assert 1.95 * std / 0.8796 < weight.abs().max() <= 2 * std / 0.8796
 
 
 def test_the_first_loss_is_log_k():

@@ -10,11 +10,8 @@ training, the same in every run. The test images decide nothing and are not repo
 Takes some minutes on one CPU core. The file is written after every run.
 """
 
-import json
-import platform
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import get_args
@@ -22,6 +19,7 @@ from typing import get_args
 import torch
 
 from vitlib.data.shipped import FOLDER
+from vitlib.study.stored import about, store
 from vitlib.train import Digits, train
 from vitlib.train.optimiser import OptimiserName
 from vitlib.train.records import read_log
@@ -83,35 +81,16 @@ def measure(setting: Setting) -> Outcome:
     return Outcome(**asdict(setting), loss=last.validation_loss, accuracy=last.validation_accuracy)
 
 
-def processor() -> str:
-    """The name of the processor, where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
 def main() -> None:
     """Make all runs and write the file that the chapter reads."""
     torch.set_num_threads(1)
-    about = {
-        "command": "python -m vitlib.study.optimisers",
-        "date": datetime.now(UTC).date().isoformat(),
-        "hardware": f"one core of {processor()}",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "seeds": SEEDS,
-        "epochs": EPOCHS,
-    }
+    facts = about("optimisers", seeds=SEEDS, epochs=EPOCHS)
     path = FOLDER / FILE
     outcomes: list[Outcome] = []
     for setting in settings():
         outcomes.append(measure(setting))
         print(outcomes[-1])
-        lines = ",\n".join(f"    {json.dumps(asdict(outcome))}" for outcome in outcomes)
-        path.write_text(f'{{\n  "about": {json.dumps(about)},\n  "runs": [\n{lines}\n  ]\n}}\n')
+        store(path, facts, outcomes)
     print(f"written: {path}")
 
 

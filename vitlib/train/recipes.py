@@ -90,25 +90,28 @@ class Digits(FromScratch):
 class FashionMNIST(FromScratch):
     """A ViT of fewer than 0.5 million parameters on Fashion-MNIST.
 
-    Command: `vitlib train fashion_mnist [--seed N]`
+    Command: `vitlib train fashion_mnist [--seed N]`; `python -m vitlib.study.fashion_mnist
+    accuracy` for three seeds.
 
     Hardware, time, result: *not measured*.
+
+    In each step every image loses half of its patches, others each time: an epoch takes about half
+    as long, so there is time for twice as many, and the model hardly sees a picture twice. In short
+    trials shifts of up to 2 pixels were worse than none, shifts of up to 1 were not: judged by
+    5,000 training images that were kept out, from one seed each.
     """
 
     name: ClassVar[str] = "fashion_mnist"
     images: ClassVar[int | None] = 60_000
     data: str = "fashion_mnist"
-    epochs: int = 60
+    epochs: int = 70
     batch_size: int = 128
-    lr: float = 2e-3
+    optimiser: OptimiserName = "muon"
+    lr: float = 6e-3
     weight_decay: float = 0.1
     warmup: float = 0.05
-    clip: float = 1.0
-    ema: float = 0.999
     label_smoothing: float = 0.1
-    augment: Augment = field(
-        default=Augment(flip=True, crop="pad", pad=2, erasing=0.25, cutmix=0.2)
-    )
+    augment: Augment = field(default=Augment(flip=True, crop="pad", pad=1))
     model: ViTConfig = field(
         default=ViTConfig(
             image_size=28,
@@ -117,9 +120,10 @@ class FashionMNIST(FromScratch):
             num_classes=10,
             dim=96,
             depth=6,
-            heads=6,
+            heads=3,
             mlp_dim=192,
             pool="mean",
+            patch_dropout=0.5,
         )
     )
 

@@ -1,0 +1,140 @@
+import json
+import sys
+from dataclasses import replace
+from itertools import pairwise
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from vitlib.data.seeds import seed_of
+from vitlib.data.shipped import FOLDER
+from vitlib.nn.vit import VisionTransformer
+from vitlib.study import fashion_mnist
+from vitlib.train import Interrupted, train
+from vitlib.train.optimiser import make_optimisers
+
+SMALL = replace(
+    fashion_mnist.BASELINE,
+    data="fashion_mnist_small",
+    epochs=2,
+    batch_size=50,
+    model=replace(
+        fashion_mnist.BASELINE.model, patch_size=14, dim=16, depth=1, heads=2, mlp_dim=32
+    ),
+)
+
+
+@pytest.fixture
+def timm(monkeypatch):
+    """A model of ours in the place of timm's, with the weights that a run starts from."""
+
+    def create_model(name, *, img_size, patch_size, in_chans, num_classes, embed_dim, **_):
+        config = SMALL.model
+        assert (img_size, patch_size) == (config.image_size, config.patch_size)
+        assert (in_chans, num_classes) == (config.in_channels, config.num_classes)
+        assert embed_dim == config.dim
+        torch.manual_seed(seed_of(SMALL.seed, 0))
+        model = VisionTransformer(config)
+        SMALL.begin(model)
+        return model
+
+    def create_optimizer_v2(model, name, *, lr, weight_decay):
+        assert name == "adamw"
+        (made,) = make_optimisers(
+            model, optimiser=name, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.999)
+        )
+        return made
+
+    optim = SimpleNamespace(create_optimizer_v2=create_optimizer_v2)
+    package = SimpleNamespace(create_model=create_model, __version__="1.2.3")
+    monkeypatch.setitem(sys.modules, "timm", package)
+    monkeypatch.setitem(sys.modules, "timm.optim", optim)
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """What the command writes, with a small model and few images."""
+    monkeypatch.setattr(fashion_mnist, "FOLDER", tmp_path)
+    monkeypatch.setattr(fashion_mnist, "BASELINE", SMALL)
+    monkeypatch.setattr(fashion_mnist, "SEEDS", (0,))
+    monkeypatch.setattr(fashion_mnist, "FashionMNIST", lambda: SMALL)
+    return lambda: json.loads((tmp_path / fashion_mnist.FILE).read_text())
+
+
+def test_what_is_shipped_holds_every_run_and_says_how_it_was_made():
+    path = FOLDER / fashion_mnist.FILE
+    stored = json.loads(path.read_text()) if path.exists() else {}
+    expected = {
+        "speed": [(row.idea, row.recipe.seed) for row in fashion_mnist.rows()],
+        "accuracy": [("", seed) for seed in fashion_mnist.SEEDS],
+    }
+    for part, found in stored.items():
+        assert [(run["idea"], run["seed"]) for run in found["runs"]] == expected[part]
+        assert found["about"].keys() >= {"command", "date", "hardware", "python", "torch", "seeds"}
+
+
+def test_each_row_changes_something_of_the_row_before():
+    table = list(fashion_mnist.rows())
+    assert table[0].idea == fashion_mnist.TIMM
+    assert table[1].recipe == table[0].recipe  # only the code is another
+    for before, row in pairwise(table[1:]):
+        assert row.recipe != before.recipe
+
+
+def test_the_last_two_rows_are_repeated_from_each_further_seed():
+    table = list(fashion_mnist.rows())
+    first = [row for row in table if row.recipe.seed == 0]
+    assert len(table) == len(first) + 2 * (len(fashion_mnist.SEEDS) - 1)
+    for row in table[len(first) :]:
+        assert replace(row, recipe=replace(row.recipe, seed=0)) in first[-2:]
+
+
+def test_the_loop_for_timm_is_the_engines(timm):
+    theirs = fashion_mnist.measure_timm(SMALL)
+    ours = train(SMALL, progress=False).record["result"]
+    assert theirs.accuracy == ours["accuracy"]
+    assert theirs.seconds > 0
+
+
+def test_without_timm_one_line_says_what_to_install(monkeypatch, written):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(SystemExit, match=r"^timm is not installed.*pip install timm$"):
+        fashion_mnist.main(["speed"])
+
+
+def test_the_parts_are_made_and_written_beside_each_other(timm, written, monkeypatch, tmp_path):
+    idea = ("a narrower MLP", {"epochs": 1}, {"mlp_dim": 16})
+    monkeypatch.setattr(fashion_mnist, "IDEAS", (("the same in vitlib", {}, {}), idea))
+    fashion_mnist.main(["speed"])
+    speed = written()["speed"]
+    found = [(run["idea"], run["seed"], run["epochs"]) for run in speed["runs"]]
+    assert found == [("timm", 0, 2), ("the same in vitlib", 0, 2), ("a narrower MLP", 0, 1)]
+    assert speed["runs"][2]["parameters"] < speed["runs"][1]["parameters"]
+    assert speed["about"]["timm"] == "1.2.3"
+    assert speed["about"]["command"] == "python -m vitlib.study.fashion_mnist speed"
+
+    fashion_mnist.main(["accuracy", "--runs", str(tmp_path / "runs")])
+    assert written()["speed"] == speed
+    runs = written()["accuracy"]["runs"]
+    assert [run["seed"] for run in runs] == [0]
+    assert 0.2 < runs[0]["accuracy"] < 0.9
+    assert runs[0]["seconds"] > 0
+
+
+def test_what_is_finished_is_not_trained_again(written, monkeypatch, tmp_path):
+    command = ["accuracy", "--runs", str(tmp_path / "runs")]
+    fashion_mnist.main(command)
+    before = written()
+    monkeypatch.setattr(fashion_mnist, "train", None)
+    fashion_mnist.main(command)
+    assert written() == before
+
+
+def test_a_run_that_is_asked_to_stop_ends_the_command(written, monkeypatch, tmp_path):
+    def stopped(*_, **__):
+        raise Interrupted("stopped after step 7 of 9 and saved. The same command goes on.")
+
+    monkeypatch.setattr(fashion_mnist, "train", stopped)
+    with pytest.raises(SystemExit, match="stopped after step 7"):
+        fashion_mnist.main(["accuracy", "--runs", str(tmp_path / "runs")])

@@ -86,6 +86,14 @@ def test_keys_that_score_minus_infinity_weigh_nothing(columns):
     assert torch.equal(grad_v[:, columns], torch.zeros_like(grad_v[:, columns]))
 
 
+def test_where_all_keys_score_minus_infinity_nothing_is_told():
+    """As a softmax of nothing but −inf is no number."""
+    q, k, v = torch.rand(1, 11, 3), torch.full((1, 11, 3), -inf), torch.randn(1, 11, 3)
+    o, _ = blockwise_forward(q, k, v, None, 4)
+    assert o.isnan().all()
+    assert attention_forward(q, k, v)[0].isnan().all()
+
+
 @pytest.mark.parametrize("bad", [nan, inf])
 @pytest.mark.parametrize("place", ["q", "k", "v", "grad_o"])
 def test_what_is_no_number_passes_on(place, bad):

@@ -266,6 +266,11 @@ FORMULAS = {
     ),
     "softmax of a row": (r"\mathbf a = \operatorname{softmax}(\mathbf s)", SOFTMAX, "a"),
     "entry of a softmax": (r"a_j = \operatorname{softmax}(\mathbf s)_j", SOFTMAX, "a"),
+    "counting what only a function is given": (
+        r"y = \sum_{i} i \exp(x_i)",
+        {"x": normal(K), "y": (torch.arange(K) * normal(K).exp()).sum()},
+        "y",
+    ),
     "log of a softmax": (r"a_j = \exp(s_j - \log \sum_k e^{s_k})", SOFTMAX, "a"),
     # layer norm
     "norm, mean": (r"\boldsymbol\mu = \operatorname{rowmean}(\mathbf X)", NORM, "mu"),

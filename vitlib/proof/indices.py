@@ -263,10 +263,9 @@ class Indices:
                     yield index.name, shape[axes[n]] if shape and axes else None
             else:
                 yield from self.places(index, bound, groups)
-        if not (isinstance(node, Symbol) and node.subscript):
-            for child in children(node):
-                if child not in indices:
-                    yield from self.places(child, bound, groups)
+        for child in children(node):
+            if child not in indices:
+                yield from self.places(child, bound, groups)
 
     def group_shape(self, node: Entry) -> tuple[int, ...] | None:
         """Shape of an expression in brackets; None if it depends on the letter that is sought."""

@@ -130,11 +130,9 @@ class Formula:
 
 
 def children(node: Node) -> Iterator[Node]:
-    """Nodes directly below `node`, the indices of its subscript included."""
+    """Nodes directly below `node`; a symbol has none, its subscript belongs to it."""
     for field in fields(node):
         value = getattr(node, field.name)
-        if isinstance(value, Subscript):
-            value = value.indices
         for item in value if isinstance(value, tuple) else (value,):
             if isinstance(item, Node):
                 yield item

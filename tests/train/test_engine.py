@@ -64,6 +64,16 @@ def test_a_compiled_model_learns_the_same(plain, tmp_path):
     assert line["loss"] == pytest.approx(plain[0]["loss"], rel=1e-5)
 
 
+def test_without_a_compiler_nothing_begins(tmp_path):
+    recipe = replace(ONE_STEP, engine=Engine(compile=True))
+    with (
+        torch._inductor.config.patch({"cpp.cxx": (str(tmp_path / "none"),)}),
+        pytest.raises(ValueError, match=r"C\+\+ compiler .* there is none.*without --compile"),
+    ):
+        train(recipe, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_gradient_is_clipped_to_the_norm(plain, tmp_path):
     norm = plain[0]["gradient_norm"]
     assert log_of(replace(ONE_STEP, clip=norm / 10), tmp_path / "a")[0]["gradient_norm"] == norm

@@ -55,12 +55,31 @@ def settings(engine: Engine, device: torch.device) -> Generator[None]:
             torch.set_flush_denormal(False)
 
 
-def prepare(model: VisionTransformer, engine: Engine) -> None:
-    """Switch on, inside the model, what its steps are to do: recompute, compile."""
+def prepare(model: VisionTransformer, engine: Engine, device: torch.device) -> None:
+    """Switch on, inside the model, what its steps are to do: recompute, compile.
+
+    Raises:
+        ValueError: What is compiled for a CPU is C++, and there is no compiler for that.
+    """
     if engine.recompute:
         apply_activation_checkpointing(model, check_fn=lambda module: isinstance(module, Block))
     if engine.compile:
+        if device.type == "cpu":
+            _find_compiler()
         model.compile()
+
+
+def _find_compiler() -> None:
+    from torch._inductor.cpp_builder import get_cpp_compiler  # takes long to import
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler as error:
+        raise ValueError(
+            "compile needs a C++ compiler on a CPU, and there is none. Install one (Debian: "
+            "apt-get install g++), say in CXX where it is, or train without --compile."
+        ) from error
 
 
 def choices(recipe: Recipe, gradients: str, us: Processes) -> list[Choice]:

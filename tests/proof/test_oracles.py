@@ -211,6 +211,14 @@ def test_a_sum_reaches_the_end_of_the_axis_of_a_jacobian():
         error(r"r_j = \sum_{k=1}^2 \frac{\partial r_j}{\partial x_k}", case)
 
 
+def test_an_empty_sum_does_not_stand_for_a_whole_axis():
+    case = proof.Computation({"x": "n"}, {"y": lambda x: x.sum()}, sizes={"n": 3})(rng())
+    with pytest.raises(proof.ShapeError, match="k takes 0 values in its sum, this axis has 3"):
+        error(r"y = \sum_{k=0}^{n-4} x_k", case)
+    assert error(r"y = y + \sum_{k=0}^{n-4} x_{k+1}", case) <= 1e-12
+    assert error(r"y = \sum_{k=0}^{n-1} x_k", case) <= 1e-12
+
+
 class Wrong(torch.autograd.Function):
     """x², whose backward pass forgets the 2."""
 

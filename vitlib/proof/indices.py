@@ -181,7 +181,7 @@ class Indices:
         if not (isinstance(node, Symbol) and self.is_letter(node)):
             return self.value(node)
         counts = self.scope(node.name).counts
-        if counts and length not in (None, len(counts)):
+        if counts is not None and length not in (None, len(counts)):
             raise ShapeError(
                 f"{node.name} takes {len(counts)} values in its sum, this axis has {length}",
                 self.latex,

@@ -156,6 +156,8 @@ def entries(array: Array, axes: list[int], indices: list[Value], hidden: tuple[s
         return matrix(array, hidden)
     for axis, index in zip(axes, indices, strict=True):
         size = array.shape[len(hidden) + axis]
+        if not index.data.size:  # of an empty sum
+            continue
         lowest, highest = index.data.min(), index.data.max()
         numbers = index.data.astype(float)
         if np.any(numbers != np.floor(numbers)):

@@ -97,7 +97,7 @@ def _train(
     precision = working_precision(recipe.engine, us.device)
     narrow = None if precision == torch.float32 else precision
     autocast = partial(torch.autocast, us.device.type, narrow, enabled=narrow is not None)
-    prepare(model, recipe.engine, us.device)
+    prepare(model, recipe.engine)
     trained = distribute(model, recipe.engine.parallel, us, narrow)
 
     # What changes, and by which rule.

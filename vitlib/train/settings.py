@@ -55,7 +55,7 @@ def settings(engine: Engine, device: torch.device) -> Generator[None]:
             torch.set_flush_denormal(False)
 
 
-def prepare(model: VisionTransformer, engine: Engine, device: torch.device) -> None:
+def prepare(model: VisionTransformer, engine: Engine) -> None:
     """Switch on, inside the model, what its steps are to do: recompute, compile.
 
     Raises:
@@ -64,7 +64,7 @@ def prepare(model: VisionTransformer, engine: Engine, device: torch.device) -> N
     if engine.recompute:
         apply_activation_checkpointing(model, check_fn=lambda module: isinstance(module, Block))
     if engine.compile:
-        if device.type == "cpu":
+        if model.head.weight.device.type == "cpu":
             _find_compiler()
         model.compile()
 

@@ -28,10 +28,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 from _pytest.config import _prepareconfig  # pytest's own main has nothing public that only collects
+
+if TYPE_CHECKING:  # only `make mutants` installs it
+    from mutmut.mutation.data import SourceFileMutationData
 
 ROOT = Path(__file__).parents[1]
 REVIEWED = ROOT / "tests" / "mutants.toml"
@@ -84,24 +88,42 @@ def changed(diff: str) -> tuple[str, str]:
     return out, into
 
 
-def found() -> Iterator[tuple[str, str, Survivor | None]]:
-    """Name, fate and, if it survived, the change of every mutant that mutmut has made."""
+def results() -> Iterator["SourceFileMutationData"]:
+    """What mutmut has noted of its mutants, file by file."""
     from mutmut.mutation.data import SourceFileMutationData
-    from mutmut.mutation.diff_apply import get_diff_for_mutant
-    from mutmut.stats import status_by_exit_code
     from mutmut.utils.file_utils import walk_mutatable_files
 
     for path in walk_mutatable_files():
         file = SourceFileMutationData(path=path)
         file.load()
+        yield file
+
+
+def found() -> Iterator[tuple[str, str, Survivor | None]]:
+    """Name, fate and, if it survived, the change of every mutant that mutmut has made."""
+    from mutmut.mutation.diff_apply import get_diff_for_mutant
+    from mutmut.stats import status_by_exit_code
+
+    for file in results():
         for name, code in file.exit_code_by_key.items():
             fate = status_by_exit_code[code]
             survivor = None
             if fate in UNNOTICED:
-                survivor = Survivor(
-                    function_of(name), *changed(get_diff_for_mutant(name, path=path))
-                )
+                diff = get_diff_for_mutant(name, path=file.path)
+                survivor = Survivor(function_of(name), *changed(diff))
             yield name, fate, survivor
+
+
+def reopen() -> None:
+    """Count survivors as not tried: there may be a test by now that notices them."""
+    from mutmut.stats import status_by_exit_code
+
+    for file in results():
+        codes = file.exit_code_by_key
+        alive = [name for name, code in codes.items() if status_by_exit_code[code] in UNNOTICED]
+        if alive:
+            codes.update(dict.fromkeys(alive))
+            file.save()
 
 
 def reviewed(path: Path) -> set[Survivor]:
@@ -215,7 +237,7 @@ def collected() -> pytest.Session:
 
 
 def sweep() -> None:
-    """Try all mutants that were not tried yet, or whose function or tests have changed."""
+    """Try all mutants that were not tried yet, that survived, or whose function has changed."""
     from mutmut.__main__ import run
     from mutmut.runners.harness import PytestRunner
     from mutmut.utils.file_utils import change_cwd
@@ -252,6 +274,7 @@ def sweep() -> None:
             return False
 
     isolation.PytestRunner = CollectedOnce
+    reopen()
     run(["--max-children", str(os.cpu_count())], standalone_mode=False)
 
 

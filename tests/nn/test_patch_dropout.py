@@ -132,6 +132,16 @@ def test_without_a_rate_nothing_is_drawn():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_the_device_is_that_of_the_arguments_and_not_the_default():
+    x = torch.randn(2, 5, 3)
+    with torch.device("meta"):
+        kept = draw_kept(CONFIG, 2, CPU)
+        y, saved = keep_forward(x, torch.tensor([[0, 2], [1, 3]], device=CPU), 1)
+        grad_x = keep_backward(y, saved)
+    assert kept.device == y.device == grad_x.device == CPU
+    assert torch.equal(y[:, 1], x[[0, 1], [1, 2]])
+
+
 # In the network
 
 

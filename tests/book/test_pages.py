@@ -59,14 +59,17 @@ ABRIDGE = """
 () => {
   for (const box of document.querySelectorAll("mjx-container, figure.plot > svg"))
     box.replaceChildren();
+  const words = [...document.querySelectorAll(":is(pre, .sig) span[class]")];
+  const ground = word =>
+    getComputedStyle(word.closest("pre, .sig").parentElement).backgroundColor;
+  // all are read before any goes: to read on after a change, the browser computes every style again
+  const kinds = words.map(word => `${word.className} ${ground(word)}`);
   const seen = new Set();
-  for (const word of document.querySelectorAll(":is(pre, .sig) span[class]")) {
-    if (!word.isConnected) continue;
-    const ground = getComputedStyle(word.closest("pre, .sig").parentElement).backgroundColor;
-    const kind = `${word.className} ${ground}`;
-    if (seen.has(kind)) word.remove();
-    seen.add(kind);
-  }
+  words.forEach((word, i) => {
+    if (!word.isConnected) return;
+    if (seen.has(kinds[i])) word.remove();
+    seen.add(kinds[i]);
+  });
 }
 """
 

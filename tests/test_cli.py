@@ -13,6 +13,7 @@ from PIL import Image
 from vitlib import ViTConfig, create_model, data, list_models, load_model, save_weights
 from vitlib.cli import main
 from vitlib.config import named_config
+from vitlib.study import STUDIES
 from vitlib.summary import summary
 from vitlib.train import RECIPES, Digits, train
 
@@ -68,10 +69,10 @@ def digit(number=0, path="digit.png", side=64):
 def test_alone_and_asked_it_helps(says):
     for words in ([], ["--help"], ["-h"]):
         out = says(*words)
-        for command in ("train", "eval", "predict", "info", "list"):
+        for command in ("train", "eval", "predict", "info", "study", "list"):
             assert command in out
-    for command in (["train"], ["train", "digits"], ["eval"], ["predict"], ["info"], ["list"]):
-        assert "usage: vitlib" in says(*command, "--help")
+    for command in ("train", "train digits", "eval", "predict", "info", "study", "list"):
+        assert "usage: vitlib" in says(*command.split(), "--help")
     for option in ("--out", "--epochs", "--batch-size", "--lr", "--seed", "--gradients", "--dim",
                    "--label-smoothing"):  # fmt: skip
         assert option in says("train", "digits", "--help")
@@ -115,7 +116,26 @@ def test_the_version_is_the_packages(says):
 
 def test_list_names_everything(says):
     out = says("list")
-    assert set(out.split()) >= {*list_models(), *data.names(), "models", "recipes"}
+    assert set(out.split()) >= {*list_models(), *data.names(), *STUDIES, "models", "recipes"}
+
+
+def test_a_study_writes_what_came_of_its_runs(says, tmp_path, monkeypatch):
+    monkeypatch.setattr("vitlib.study.optimisers.EPOCHS", 1)
+    monkeypatch.setattr("vitlib.study.optimisers.SEEDS", (0,))
+    monkeypatch.setattr("vitlib.study.optimisers.RATES", (1e-3,))
+    said = says("study", "optimisers", "--out", tmp_path / "new")
+    path = tmp_path / "new" / "optimisers.json"
+    assert said.endswith(f"written: {path}\n")
+    found = json.loads(path.read_text())
+    assert found["about"]["command"] == "vitlib study optimisers"
+    assert [run["optimiser"] for run in found["runs"]] == ["adamw", "muon"]
+
+
+def test_a_study_says_what_it_needs(fails, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    said = fails("study", "fashion_mnist_speed", "--out", tmp_path / "new")
+    assert re.fullmatch(r"timm is not installed.* pip install timm", said)
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("name", list_models())
@@ -259,6 +279,8 @@ def test_ink_on_paper_is_read_like_light_on_dark(says, weights):
         (["info", "vit_base_patch16_224", "--format", "yaml"], "'yaml'.*text.*markdown.*json"),
         (["predict"], "no image"),
         (["predict", "a.png"], "no weights.*vitlib train digits"),
+        (["study"], "NAME"),
+        (["study", "speed"], "'speed' is no study. The studies are data_hunger, "),
         (["list", "models"], "models"),
         (["--colour"], "--colour"),
     ],

@@ -114,7 +114,6 @@ def test_in_a_small_replica_the_cnn_leads(small, monkeypatch):
 
 
 def test_the_script_tunes_trains_and_writes_the_file(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(data_hunger, "FOLDER", tmp_path)
     monkeypatch.setattr(data_hunger, "load", lambda _: small)
     monkeypatch.setattr(data_hunger, "KEPT_OUT", 500)
     monkeypatch.setattr(data_hunger, "STEPS", 3)
@@ -124,7 +123,7 @@ def test_the_script_tunes_trains_and_writes_the_file(small, tmp_path, monkeypatc
     monkeypatch.setattr(data_hunger, "SIZES", (100,))
     monkeypatch.setattr(data_hunger, "SHUFFLED", (100,))
     monkeypatch.setattr(data_hunger, "TUNING", ((100,), 7))
-    data_hunger.main()
+    data_hunger.main(tmp_path)
     written = json.loads((tmp_path / data_hunger.FILE).read_text())
     assert written["about"]["rates"] == {"vit": 1e-3, "cnn": 1e-3}
     kinds = [(run["network"], run["images"], run["steps"]) for run in written["runs"]]

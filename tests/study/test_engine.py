@@ -40,12 +40,11 @@ def test_the_command_trains_times_and_writes_the_file(tmp_path, monkeypatch):
         image_size=32, patch_size=16, num_classes=10, dim=8, depth=1, heads=1, mlp_dim=8
     )
     switches = {"float32": Engine(precision="float32"), "bfloat16": Engine(precision="bfloat16")}
-    monkeypatch.setattr(engine, "FOLDER", tmp_path)
     monkeypatch.setattr(engine, "EPOCHS", 1)
     monkeypatch.setattr(engine, "SEEDS", (0,))
     monkeypatch.setattr(engine, "LARGER", tiny)
     monkeypatch.setattr(engine, "SWITCHES", switches)
-    engine.main()
+    engine.main(tmp_path)
     file = json.loads((tmp_path / engine.FILE).read_text())
     wide, narrow = file["runs"]
     assert (wide["switch"], narrow["switch"]) == tuple(switches)

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from vitlib.data.seeds import seed_of
-from vitlib.data.shipped import FOLDER
 from vitlib.nn.vit import VisionTransformer
 from vitlib.study import fashion_mnist
 from vitlib.train import Interrupted, train
@@ -53,25 +52,15 @@ def timm(monkeypatch):
 
 
 @pytest.fixture
-def written(tmp_path, monkeypatch):
-    """What the command writes, with a small model and few images."""
-    monkeypatch.setattr(fashion_mnist, "FOLDER", tmp_path)
+def small(monkeypatch):
+    """A small model, few images and one seed."""
     monkeypatch.setattr(fashion_mnist, "BASELINE", SMALL)
     monkeypatch.setattr(fashion_mnist, "SEEDS", (0,))
     monkeypatch.setattr(fashion_mnist, "FashionMNIST", lambda: SMALL)
-    return lambda: json.loads((tmp_path / fashion_mnist.FILE).read_text())
 
 
-def test_what_is_shipped_holds_every_run_and_says_how_it_was_made():
-    path = FOLDER / fashion_mnist.FILE
-    stored = json.loads(path.read_text()) if path.exists() else {}
-    expected = {
-        "speed": [(row.idea, row.recipe.seed) for row in fashion_mnist.rows()],
-        "accuracy": [("", seed) for seed in fashion_mnist.SEEDS],
-    }
-    for part, found in stored.items():
-        assert [(run["idea"], run["seed"]) for run in found["runs"]] == expected[part]
-        assert found["about"].keys() >= {"command", "date", "hardware", "python", "torch", "seeds"}
+def written(folder, study):
+    return json.loads((folder / f"{study}.json").read_text())
 
 
 def test_each_row_changes_something_of_the_row_before():
@@ -97,44 +86,44 @@ def test_the_loop_for_timm_is_the_engines(timm):
     assert theirs.seconds > 0
 
 
-def test_without_timm_one_line_says_what_to_install(monkeypatch, written):
+def test_without_timm_one_line_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(SystemExit, match=r"^timm is not installed.*pip install timm$"):
-        fashion_mnist.main(["speed"])
+    with pytest.raises(ModuleNotFoundError, match=r"^timm is not installed.*pip install timm$"):
+        fashion_mnist.speed(tmp_path)
+    assert not any(tmp_path.iterdir())
 
 
-def test_the_parts_are_made_and_written_beside_each_other(timm, written, monkeypatch, tmp_path):
+@pytest.mark.usefixtures("timm", "small")
+def test_each_row_is_trained_and_written(monkeypatch, tmp_path):
     idea = ("a narrower MLP", {"epochs": 1}, {"mlp_dim": 16})
     monkeypatch.setattr(fashion_mnist, "IDEAS", (("the same in vitlib", {}, {}), idea))
-    fashion_mnist.main(["speed"])
-    speed = written()["speed"]
+    fashion_mnist.speed(tmp_path)
+    speed = written(tmp_path, "fashion_mnist_speed")
     found = [(run["idea"], run["seed"], run["epochs"]) for run in speed["runs"]]
     assert found == [("timm", 0, 2), ("the same in vitlib", 0, 2), ("a narrower MLP", 0, 1)]
     assert speed["runs"][2]["parameters"] < speed["runs"][1]["parameters"]
     assert speed["about"]["timm"] == "1.2.3"
-    assert speed["about"]["command"] == "python -m vitlib.study.fashion_mnist speed"
-
-    fashion_mnist.main(["accuracy", "--runs", str(tmp_path / "runs")])
-    assert written()["speed"] == speed
-    runs = written()["accuracy"]["runs"]
-    assert [run["seed"] for run in runs] == [0]
-    assert 0.2 < runs[0]["accuracy"] < 0.9
-    assert runs[0]["seconds"] > 0
+    assert speed["about"]["command"] == "vitlib study fashion_mnist_speed"
 
 
-def test_what_is_finished_is_not_trained_again(written, monkeypatch, tmp_path):
-    command = ["accuracy", "--runs", str(tmp_path / "runs")]
-    fashion_mnist.main(command)
-    before = written()
+@pytest.mark.usefixtures("small")
+def test_the_recipe_is_trained_from_each_seed_and_what_is_finished_not_again(monkeypatch, tmp_path):
+    fashion_mnist.accuracy(tmp_path)
+    found = written(tmp_path, "fashion_mnist_accuracy")
+    (run,) = found["runs"]
+    assert run["seed"] == 0
+    assert 0.2 < run["accuracy"] < 0.9
+    assert run["seconds"] > 0
     monkeypatch.setattr(fashion_mnist, "train", None)
-    fashion_mnist.main(command)
-    assert written() == before
+    fashion_mnist.accuracy(tmp_path)
+    assert written(tmp_path, "fashion_mnist_accuracy") == found
 
 
-def test_a_run_that_is_asked_to_stop_ends_the_command(written, monkeypatch, tmp_path):
+@pytest.mark.usefixtures("small")
+def test_a_run_that_is_asked_to_stop_ends_the_study(monkeypatch, tmp_path):
     def stopped(*_, **__):
         raise Interrupted("stopped after step 7 of 9 and saved. The same command goes on.")
 
     monkeypatch.setattr(fashion_mnist, "train", stopped)
-    with pytest.raises(SystemExit, match="stopped after step 7"):
-        fashion_mnist.main(["accuracy", "--runs", str(tmp_path / "runs")])
+    with pytest.raises(Interrupted, match="stopped after step 7"):
+        fashion_mnist.accuracy(tmp_path)

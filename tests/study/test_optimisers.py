@@ -24,11 +24,10 @@ def test_the_shipped_file_says_how_it_was_made():
 
 
 def test_the_script_trains_and_writes_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(optimisers, "FOLDER", tmp_path)
     monkeypatch.setattr(optimisers, "EPOCHS", 1)
     monkeypatch.setattr(optimisers, "RATES", (1e-3,))
     monkeypatch.setattr(optimisers, "SEEDS", (0,))
-    optimisers.main()
+    optimisers.main(tmp_path)
     runs = json.loads((tmp_path / optimisers.FILE).read_text())["runs"]
     assert [run["optimiser"] for run in runs] == ["adamw", "muon"]
     for run in runs:

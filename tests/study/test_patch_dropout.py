@@ -23,12 +23,11 @@ def test_the_shipped_file_says_how_it_was_made():
 
 def test_at_equal_epochs_fewer_patches_teach_less(tmp_path, monkeypatch):
     small = replace(patch_dropout.RECIPE, data="fashion_mnist_small", batch_size=50)
-    monkeypatch.setattr(patch_dropout, "FOLDER", tmp_path)
     monkeypatch.setattr(patch_dropout, "RECIPE", small)
     monkeypatch.setattr(patch_dropout, "EPOCHS", 1)
     monkeypatch.setattr(patch_dropout, "SEEDS", (0,))
     monkeypatch.setattr(patch_dropout, "RATES", (0.0, 0.5))
-    patch_dropout.main()
+    patch_dropout.main(tmp_path)
     whole, torn, longer = json.loads((tmp_path / patch_dropout.FILE).read_text())["runs"]
     assert (whole["patches"], torn["patches"], longer["patches"]) == (49, 25, 25)
     assert (whole["epochs"], torn["epochs"], longer["epochs"]) == (1, 1, 2)

@@ -1,4 +1,4 @@
-"""The commands that use models: eval, predict, export, info, list."""
+"""The commands that use models: eval, predict, export, info, study, list."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from tyro.conf import Positional
 from vitlib import data
 from vitlib.config import list_models, named_config
 from vitlib.data.images import load_image
+from vitlib.study import STUDIES
 from vitlib.summary import summary
 from vitlib.train import RECIPES, WEIGHTS, evaluate_saved, export, trained_model
 from vitlib.weights import load_model, read_record
@@ -139,8 +140,27 @@ class Info:
 
 
 @dataclass(frozen=True)
+class Study:
+    """Make the runs of an experiment of the book again.
+
+    Attributes:
+        name: Which, by its name in `vitlib list`.
+        out: The folder of NAME.json, which is written after every run.
+    """
+
+    name: Annotated[Positional[str], tyro.conf.arg(metavar="NAME")]
+    out: Path = RUNS / "study"
+
+    def __call__(self) -> None:
+        """Print and write what comes of each run."""
+        if self.name not in STUDIES:
+            raise ValueError(f"{self.name!r} is no study. The studies are {', '.join(STUDIES)}.")
+        STUDIES[self.name](self.out)
+
+
+@dataclass(frozen=True)
 class List:
-    """Name the models, data sets and recipes."""
+    """Name the models, data sets, recipes and studies."""
 
     def __call__(self) -> None:
         """Print the names."""
@@ -148,6 +168,7 @@ class List:
             "models": list_models(),
             "data sets": data.names(),
             "recipes": list(RECIPES),
+            "studies": list(STUDIES),
         }.items():
             print(kind)
             for name in names:

@@ -1,10 +1,9 @@
 """Compare a ViT and a small CNN over sizes of the training set.
 
-    python -m vitlib.study.data_hunger
+    vitlib study data_hunger
 
 trains both on parts of Fashion-MNIST, with and without augmentation, and with the patches of all
-images shuffled in one and the same way, and writes what came of it to
-`vitlib/data/data_hunger.json`, which the chapter on data reads.
+images shuffled in one and the same way. The chapter on data reads what came of it.
 
 What is alike: parameters (to 1 %), optimiser, decay, schedule, the number of steps and of images in
 each, so that the images seen are as many whatever the size of the set; the subsets, which are drawn
@@ -20,6 +19,7 @@ The file is written after every run.
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, get_args
 
@@ -33,7 +33,6 @@ from vitlib.data import load
 from vitlib.data.augment import Augment
 from vitlib.data.dataset import Dataset
 from vitlib.data.seeds import generator_at, seed_of
-from vitlib.data.shipped import FOLDER
 from vitlib.nn.vit import VisionTransformer
 from vitlib.study.stored import about, store
 from vitlib.train.schedule import rate
@@ -292,7 +291,7 @@ def best_rates(tried: list[Outcome]) -> dict[Network, float]:
     }
 
 
-def main() -> None:
+def main(folder: Path) -> None:
     """Make all runs and write the file that the chapter reads."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
@@ -307,21 +306,15 @@ def main() -> None:
             name: sum(p.numel() for p in make().parameters()) for name, make in NETWORKS.items()
         },
     )
-    path, data = FOLDER / FILE, load("fashion_mnist")
-    outcomes: list[Outcome] = []
+    data = load("fashion_mnist")
 
-    def run(setting: Setting) -> None:
-        outcomes.append(measure(setting, data))
-        print(outcomes[-1], flush=True)
-        store(path, facts, outcomes)
+    def runs() -> Iterator[Outcome]:
+        tried = []
+        for setting in tuning():
+            tried.append(measure(setting, data))
+            yield tried[-1]
+        facts["rates"] = best_rates(tried)
+        for setting in settings(facts["rates"]):
+            yield measure(setting, data)
 
-    for setting in tuning():
-        run(setting)
-    facts["rates"] = best_rates(outcomes)
-    for setting in settings(facts["rates"]):
-        run(setting)
-    print(f"written: {path}")
-
-
-if __name__ == "__main__":
-    main()
+    store(folder / FILE, facts, runs())

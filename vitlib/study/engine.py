@@ -1,12 +1,12 @@
 """Compare the switches of the engine: what each changes in what is learned, and what it costs.
 
-    python -m vitlib.study.engine
+    vitlib study engine
 
 trains for 20 epochs by the recipe of `vitlib train digits` with AdamW, from three seeds, with one
-switch at a time, and writes what came of it to `vitlib/data/engine.json`, which the chapter on
-training reads. A run is judged by a fifth of the training images that is kept out of training. The
-test images decide nothing and are not reported. Then it takes the time of some steps of a larger
-model with each switch, in turns, so that what else the computer does falls on all alike.
+switch at a time. The chapter on training reads what came of it. A run is judged by a fifth of the
+training images that is kept out of training. The test images decide nothing and are not reported.
+Then it takes the time of some steps of a larger model with each switch, in turns, so that what else
+the computer does falls on all alike.
 
 Takes about half an hour on one CPU core, most of it for float16. It needs a C++ compiler. The file
 is written after every run.
@@ -23,7 +23,6 @@ from types import MappingProxyType
 import torch
 
 from vitlib.config import ViTConfig
-from vitlib.data.shipped import FOLDER
 from vitlib.nn.loss import cross_entropy
 from vitlib.nn.vit import VisionTransformer
 from vitlib.study.stored import about, store
@@ -161,18 +160,8 @@ def runs() -> Iterator[Outcome]:
             yield measure(switch, seed)
 
 
-def main() -> None:
+def main(folder: Path) -> None:
     """Make all runs, time the steps, and write the file that the chapter reads."""
     torch.set_num_threads(1)
     facts = about("engine", seeds=SEEDS, epochs=EPOCHS, costs=[asdict(cost) for cost in costs()])
-    path = FOLDER / FILE
-    outcomes: list[Outcome] = []
-    for outcome in runs():
-        outcomes.append(outcome)
-        print(outcome)
-        store(path, facts, outcomes)
-    print(f"written: {path}")
-
-
-if __name__ == "__main__":
-    main()
+    store(folder / FILE, facts, runs())

@@ -1,29 +1,26 @@
 """Fashion-MNIST: how soon a plain ViT is good, and how good it gets.
 
-    python -m vitlib.study.fashion_mnist speed
-    python -m vitlib.study.fashion_mnist accuracy [--runs FOLDER]
+    vitlib study fashion_mnist_speed
+    vitlib study fashion_mnist_accuracy
 
-`speed` trains timm's model as most would, ten epochs of AdamW, and then goes from there to a run
+The first trains timm's model as most would, ten epochs of AdamW, and then goes from there to a run
 that is as good in a fraction of the time: one idea is added at a time, and each is a row. A last
 row takes more time again, to reach 90 %. All of it is one sitting, on as many threads as PyTorch
 takes (OMP_NUM_THREADS). The seconds are those of training: data are read and the model is made
 before, the test comes after. Needs timm, and takes well over half an hour on two cores.
 
-`accuracy` trains by the recipe of `vitlib train fashion_mnist` from three seeds. Takes up to an
+The second trains by the recipe of `vitlib train fashion_mnist` from three seeds. Takes up to an
 hour for each on two cores. What was interrupted goes on when the command is given again.
 
-Both write to `vitlib/data/fashion_mnist.json` after every run, each its own part. The test images
-decide nothing: settings were chosen on a part of the training images that was kept out.
+Each writes its file after every run. The test images decide nothing: settings were chosen on a part
+of the training images that was kept out.
 """
 
-import argparse
 import importlib
-import json
 import math
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,9 +33,8 @@ from vitlib.config import ViTConfig
 from vitlib.data import open_source
 from vitlib.data.augment import Augment
 from vitlib.data.seeds import generator_at
-from vitlib.data.shipped import FOLDER
-from vitlib.study.stored import about
-from vitlib.train import WEIGHTS, Interrupted, train
+from vitlib.study.stored import about, store
+from vitlib.train import WEIGHTS, train
 from vitlib.train.augmented import AUGMENTATION
 from vitlib.train.feed import make_feed
 from vitlib.train.judge import judge
@@ -49,7 +45,8 @@ from vitlib.train.schedule import rate
 from vitlib.train.settings import settings
 from vitlib.weights import load_model, read_record
 
-FILE = "fashion_mnist.json"
+SPEED = "fashion_mnist_speed"
+ACCURACY = "fashion_mnist_accuracy"
 SEEDS = (0, 1, 2)
 TIMM = "timm"
 """The idea of the first row: none."""
@@ -101,7 +98,7 @@ IDEAS: tuple[Idea, ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A run of `speed`.
+    """A run of the study of speed.
 
     Attributes:
         idea: What is new against the row before.
@@ -117,7 +114,7 @@ class Outcome:
     """What came of a run.
 
     Attributes:
-        idea: What was new in it; empty for the recipe of `accuracy`.
+        idea: What was new in it; empty for the recipe as it stands.
         seed: Of weights, order and augmentation.
         epochs: Passes over the training images.
         parameters: Of the model.
@@ -136,7 +133,7 @@ class Outcome:
 
 
 def rows() -> Iterator[Row]:
-    """All runs of `speed`: the baseline, each idea, then the last two from further seeds."""
+    """All runs for speed: the baseline, each idea, then the last two from further seeds."""
     table = [Row(idea=TIMM, recipe=BASELINE)]
     for idea, fields, sizes in IDEAS:
         recipe = table[-1].recipe
@@ -244,43 +241,25 @@ def go_on(recipe: FashionMNIST, run: Path) -> Outcome:
     return finished(run)
 
 
-def store(part: str, facts: dict[str, Any], outcomes: Sequence[Outcome]) -> None:
-    """Write one part of the file, and leave the other as it is."""
-    path = FOLDER / FILE
-    parts: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    parts[part] = {"about": facts, "runs": [asdict(outcome) for outcome in outcomes]}
-    path.write_text(json.dumps(parts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+def speed(folder: Path) -> None:
+    """Train timm's model and then one idea after the other, and write what came of it.
 
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Make the runs of a part, and write what came of them.
-
-    Args:
-        arguments: Of the command; the command line's by default.
+    Raises:
+        ModuleNotFoundError: timm is not installed.
     """
-    parser = argparse.ArgumentParser(prog="python -m vitlib.study.fashion_mnist")
-    parser.add_argument("part", choices=("speed", "accuracy"))
-    parser.add_argument(
-        "--runs", type=Path, default=Path("runs"), help="where the runs for accuracy are kept"
+    timm, _ = timm_modules()
+    facts = about(SPEED, seeds=SEEDS, timm=timm.__version__)
+    store(folder / f"{SPEED}.json", facts, map(measure, rows()))
+
+
+def accuracy(folder: Path) -> None:
+    """Train by the recipe from each seed, in runs beside the file that tells what came of it.
+
+    Raises:
+        Interrupted: It was asked to stop. The next time it goes on.
+    """
+    runs = (
+        go_on(replace(FashionMNIST(), seed=seed), folder / f"fashion_mnist-{seed}")
+        for seed in SEEDS
     )
-    chosen = parser.parse_args(arguments)
-    facts = about(f"fashion_mnist {chosen.part}", seeds=SEEDS)
-    outcomes: list[Outcome] = []
-    try:
-        if chosen.part == "speed":
-            facts["timm"] = timm_modules()[0].__version__
-            made = (measure(row) for row in rows())
-        else:
-            recipes = (replace(FashionMNIST(), seed=seed) for seed in SEEDS)
-            made = (go_on(recipe, chosen.runs / f"fashion-{recipe.seed}") for recipe in recipes)
-        for outcome in made:
-            outcomes.append(outcome)
-            print(outcome, flush=True)
-            store(chosen.part, facts, outcomes)
-    except (Interrupted, ModuleNotFoundError) as error:
-        sys.exit(str(error))
-    print(f"written: {FOLDER / FILE}")
-
-
-if __name__ == "__main__":
-    main()
+    store(folder / f"{ACCURACY}.json", about(ACCURACY, seeds=SEEDS), runs)

@@ -1,11 +1,11 @@
 """Compare AdamW and Muon over their learning rates.
 
-    python -m vitlib.study.optimisers
+    vitlib study optimisers
 
 trains for 20 epochs by the recipe of `vitlib train digits`, from three seeds, with either optimiser
-at each of several rates, and writes what came of it to `vitlib/data/optimisers.json`, which the
-chapter on optimisation reads. A run is judged by a fifth of the training images that is kept out of
-training, the same in every run. The test images decide nothing and are not reported.
+at each of several rates. The chapter on optimisation reads what came of it. A run is judged by a
+fifth of the training images that is kept out of training, the same in every run. The test images
+decide nothing and are not reported.
 
 Takes some minutes on one CPU core. The file is written after every run.
 """
@@ -18,7 +18,6 @@ from typing import get_args
 
 import torch
 
-from vitlib.data.shipped import FOLDER
 from vitlib.study.stored import about, store
 from vitlib.train import Digits, train
 from vitlib.train.optimiser import OptimiserName
@@ -81,18 +80,8 @@ def measure(setting: Setting) -> Outcome:
     return Outcome(**asdict(setting), loss=last.validation_loss, accuracy=last.validation_accuracy)
 
 
-def main() -> None:
+def main(folder: Path) -> None:
     """Make all runs and write the file that the chapter reads."""
     torch.set_num_threads(1)
     facts = about("optimisers", seeds=SEEDS, epochs=EPOCHS)
-    path = FOLDER / FILE
-    outcomes: list[Outcome] = []
-    for setting in settings():
-        outcomes.append(measure(setting))
-        print(outcomes[-1])
-        store(path, facts, outcomes)
-    print(f"written: {path}")
-
-
-if __name__ == "__main__":
-    main()
+    store(folder / FILE, facts, map(measure, settings()))

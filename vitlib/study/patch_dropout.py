@@ -1,11 +1,11 @@
 """What it costs, in accuracy, to train on a part of the patches, and what it buys.
 
-    python -m vitlib.study.patch_dropout
+    vitlib study patch_dropout
 
 trains a small ViT on Fashion-MNIST with patch dropout at several rates, from two seeds: for as
-many epochs as without, and for as many as the same time allows. Writes what came of it to
-`vitlib/data/patch_dropout.json`, which the chapter on blocks reads. A run is judged by the tenth of
-the training images that is kept out of training; the test images decide nothing.
+many epochs as without, and for as many as the same time allows. The chapter on blocks reads what
+came of it. A run is judged by the tenth of the training images that is kept out of training; the
+test images decide nothing.
 
 Takes twenty minutes on one CPU core. The file is written after every run.
 """
@@ -20,7 +20,6 @@ import torch
 
 from vitlib.config import ViTConfig
 from vitlib.data.augment import Augment
-from vitlib.data.shipped import FOLDER
 from vitlib.study.stored import about, store
 from vitlib.train import train
 from vitlib.train.recipes import FashionMNIST
@@ -117,18 +116,8 @@ def measure(setting: Setting) -> Outcome:
     )
 
 
-def main() -> None:
+def main(folder: Path) -> None:
     """Make all runs and write the file that the chapter reads."""
     torch.set_num_threads(1)
     facts = about("patch_dropout", seeds=SEEDS, epochs=EPOCHS)
-    path = FOLDER / FILE
-    outcomes: list[Outcome] = []
-    for setting in settings():
-        outcomes.append(measure(setting))
-        print(outcomes[-1], flush=True)
-        store(path, facts, outcomes)
-    print(f"written: {path}")
-
-
-if __name__ == "__main__":
-    main()
+    store(folder / FILE, facts, map(measure, settings()))

@@ -8,12 +8,12 @@
       ]
     }
 
-`vitlib/data` holds the files, and the chapters read them.
+The chapters read such files in `vitlib/data`.
 """
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,12 +29,12 @@ def about(study: str, **facts: Any) -> dict[str, Any]:
     """When and with what a study was made.
 
     Args:
-        study: Name of its module in `vitlib.study`.
+        study: What `vitlib study` calls it.
         facts: What else a reader has to know: seeds, epochs.
     """
     threads = torch.get_num_threads()
     return {
-        "command": f"python -m vitlib.study.{study}",
+        "command": f"vitlib study {study}",
         "date": datetime.now(UTC).date().isoformat(),
         "hardware": f"{threads} core{'s' if threads > 1 else ''} of {processor()}",
         "python": platform.python_version(),
@@ -53,13 +53,20 @@ def processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def store(path: Path, facts: dict[str, Any], runs: "Sequence[DataclassInstance]") -> None:
-    """Write what was found so far.
+def store(path: Path, facts: dict[str, Any], runs: "Iterable[DataclassInstance]") -> None:
+    """Print each run when it has been made, and write it beside those before it.
 
     Args:
-        path: The file, which is replaced.
-        facts: What `about` returned.
-        runs: One dataclass for each run.
+        path: The file, which is replaced; its folder is made.
+        facts: What `about` returned, and what the runs add to it.
+        runs: One dataclass for each run; they may be made one by one.
     """
-    lines = ",\n".join(f"    {json.dumps(asdict(run))}" for run in runs)
-    path.write_text(f'{{\n  "about": {json.dumps(facts)},\n  "runs": [\n{lines}\n  ]\n}}\n')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines: list[str] = []
+    for run in runs:
+        print(run, flush=True)
+        lines.append(f"    {json.dumps(asdict(run), ensure_ascii=False)}")
+        listed = ",\n".join(lines)
+        text = f'{{\n  "about": {json.dumps(facts)},\n  "runs": [\n{listed}\n  ]\n}}\n'
+        path.write_text(text, encoding="utf-8")
+    print(f"written: {path}")

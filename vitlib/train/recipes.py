@@ -90,8 +90,8 @@ class Digits(FromScratch):
 class FashionMNIST(FromScratch):
     """A ViT of fewer than 0.5 million parameters on Fashion-MNIST.
 
-    Command: `vitlib train fashion_mnist [--seed N]`; `python -m vitlib.study.fashion_mnist
-    accuracy` for three seeds.
+    Command: `vitlib train fashion_mnist [--seed N]`; `vitlib study fashion_mnist_accuracy` for
+    three seeds.
 
     Hardware, time, result: *not measured*.
 

@@ -84,6 +84,19 @@ def test_displays_are_found_in_whatever_they_stand(chapter):
 
 
 @pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("", []),
+        ("---\ntitle: $$a$$\n---\n$$b$$\n", [4]),
+        ("$$a$$\n\n---\n\n$$b$$\n", [1, 5]),  # a line across the page, and no header
+        ("---\n\n$$a$$\n", [3]),
+    ],
+)
+def test_a_header_is_what_stands_between_two_rules_at_the_very_top(chapter, text, lines):
+    assert [e.line for e in proof.equations(chapter(text))] == lines
+
+
+@pytest.mark.parametrize(
     "display",
     [
         "$$a = b$$",

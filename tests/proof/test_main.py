@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vitlib.proof.__main__ import main
-from vitlib.proof.execute import command
+from vitlib.proof.execute import command, executed
 
 HEADER = """---
 jupytext:
@@ -95,6 +95,20 @@ def test_a_good_chapter_ends_with_status_0(book, capsys):
     found = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in found[1:]] == [["ok", "eq-a"], ["ok", "eq-b"]]
     assert "mistakes refuted: 1" in found[1]
+
+
+def test_what_goes_wrong_in_a_chapter_is_told_with_its_cell(book):
+    cells = [
+        "from pathlib import Path\n\nassert Path.cwd().name == 'part'",
+        ":tags: [raises-exception]\n1 / 0",
+        "undefined",
+        "import os\n\nos._exit(1)",
+    ]
+    book("broken", "# T\n\n" + "".join(f"```{{code-cell}}\n{cell}\n```\n\n" for cell in cells))
+    _, problems = executed(Path("book/part/broken.md"))
+    stopped, undefined = problems
+    assert stopped == "the kernel stopped: Kernel died"
+    assert undefined == "cell 4: NameError: name 'undefined' is not defined"
 
 
 def test_a_book_without_chapters_ends_with_status_2(tmp_path, monkeypatch, capsys):

@@ -94,6 +94,7 @@ VALUE = {
     "near miss": (r"\mathbf X \mathbf W_Q = \mathbf X ▸\mathbf E_Q", "did you mean W_Q"),
     "unknown function": (r"\mathbf X = ▸\operatorname{softmin}(\mathbf X)", "softmax"),
     "word that reads like a sign": (r"a = d ▸\text{-} d", "unknown function -"),
+    "word that reads like a sign in front": (r"a = ▸\text{-} d", "unknown function -"),
     "function with too many arguments": (r"a = ▸\exp(a, d)", "takes 1"),
     "array in italics": (r"a = ▸W_Q", "print it bold"),
     "number in bold": (r"a = ▸\mathbf a", "print it in italics"),

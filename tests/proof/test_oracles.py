@@ -219,6 +219,13 @@ def test_an_empty_sum_does_not_stand_for_a_whole_axis():
     assert error(r"y = \sum_{k=0}^{n-1} x_k", case) <= 1e-12
 
 
+def test_in_an_empty_sum_other_subscripts_still_have_to_be_on_their_axis():
+    case = proof.Computation({"X": "n n"}, {"y": lambda X: X.sum()}, sizes={"n": 3})(rng())
+    assert error(r"y = y + \sum_{k=0}^{n-4} X_{k+1,2}", case) <= 1e-12
+    with pytest.raises(proof.ShapeError, match="takes the values 3 to 3, its axis has 0 to 2"):
+        error(r"y = y + \sum_{k=0}^{n-4} X_{k+1,3}", case)
+
+
 class Wrong(torch.autograd.Function):
     """x², whose backward pass forgets the 2."""
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from vitlib.proof import execute
 from vitlib.proof.__main__ import main
 from vitlib.proof.execute import command, executed
 
@@ -101,14 +102,25 @@ def test_what_goes_wrong_in_a_chapter_is_told_with_its_cell(book):
     cells = [
         "from pathlib import Path\n\nassert Path.cwd().name == 'part'",
         ":tags: [raises-exception]\n1 / 0",
-        "undefined",
+        "raise ValueError('one\\ntwo')",
         "import os\n\nos._exit(1)",
     ]
-    book("broken", "# T\n\n" + "".join(f"```{{code-cell}}\n{cell}\n```\n\n" for cell in cells))
+    book("broken", "".join(f"```{{code-cell}}\n{cell}\n```\n\n" for cell in cells))
     _, problems = executed(Path("book/part/broken.md"))
-    stopped, undefined = problems
-    assert stopped == "the kernel stopped: Kernel died"
-    assert undefined == "cell 4: NameError: name 'undefined' is not defined"
+    assert problems == [
+        "the kernel stopped: Kernel died",
+        "cell 3: ValueError: one\n        two",
+    ]
+
+
+def test_a_cell_that_does_not_end_is_stopped_in_pythons_kernel_whatever_the_header_says(
+    book, monkeypatch
+):
+    monkeypatch.setattr(execute, "_SECONDS", 2)
+    header = "---\nkernelspec:\n  display_name: Other\n  name: other\n---\n\n"
+    book("endless", header + "```{code-cell}\nimport time\n\ntime.sleep(20)\n```\n")
+    _, (problem, *_) = executed(Path("book/part/endless.md"))
+    assert problem.startswith("the kernel stopped: A cell timed out")
 
 
 def test_a_book_without_chapters_ends_with_status_2(tmp_path, monkeypatch, capsys):

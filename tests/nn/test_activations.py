@@ -90,3 +90,7 @@ def test_the_module_in_both_modes(assert_modes_agree, name):
 def test_an_unknown_activation_is_told():
     with pytest.raises(ValueError, match="activation='tanh' is not available: choose 'gelu' or"):
         Activation("tanh")
+
+
+def test_it_is_a_gelu_unless_told():
+    assert Activation().name == "gelu"

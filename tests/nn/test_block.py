@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from vitlib.nn.block import (
+    ALL,
     LAYERS,
     NO_DROPS,
     Block,
@@ -41,6 +42,16 @@ def test_gradients(assert_gradients, norm, batch, tokens, heads, bias, dropped):
     drops = draw_drops(x.shape, heads, 3, rates, x.device)
     options = heads, 0.1, norm, "gelu", None, drops
     assert_gradients(block_forward, block_backward, x, weights, *options)
+
+
+@NORMS
+def test_of_a_norm_only_what_is_needed_is_computed(norm):
+    y, saved = block_forward(torch.randn(2, 3, 4), parameters(4, 3), 2, 0.1, norm)
+    _, (_, attn, _, mlp) = ALL
+    needed = True, ((False, True), attn, (True, False), mlp)
+    _, (norm1, _, norm2, _) = block_backward(torch.randn_like(y), saved, needed)
+    found = [[grad is not None for grad in grads] for grads in (norm1, norm2)]
+    assert found == [[False, True], [True, False]]
 
 
 def test_a_block_keeps_what_its_docstring_says():

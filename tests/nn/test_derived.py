@@ -102,7 +102,8 @@ def test_one_node_a_block(twins, images, node_names):
 @pytest.mark.parametrize(("norm", "position"), [("pre", "learned"), ("post", "rope2d")])
 def test_the_whole_graph_is_of_one_mode(images, assert_mode, mode, pool, norm, position):
     options = {"pool": pool, "norm": norm, "position": position, "registers": 1, "head": "mlp"}
-    model = VisionTransformer(ViTConfig(**SIZES, **options, **RATES, gradients=mode))
+    options |= {"patch_dropout": 0.5, **RATES}
+    model = VisionTransformer(ViTConfig(**SIZES, **options, gradients=mode))
     assert_mode(model(images), mode)
 
 
@@ -354,6 +355,18 @@ def test_inputs_and_saved_may_nest_tuples_and_dictionaries():
     assert torch.autograd.gradcheck(function, inputs)
 
 
+def test_a_branch_of_the_inputs_may_have_no_gradients_at_all():
+    """Or only some, be they trained or not."""
+    nest = {"deep": {"weight": torch.randn(3), "bias": (torch.randn(3), torch.randn(3))}}
+    add = derived(
+        lambda x, nest: (x + nest["deep"]["weight"], None),
+        lambda grad_y, saved: (grad_y, {"deep": None}),
+    )
+    x = torch.randn(3, requires_grad=True)
+    add(x, nest).sum().backward()
+    assert torch.equal(x.grad, torch.ones(3))
+
+
 def test_a_function_is_called_what_its_forward_is_called_without_the_ending():
     def double_forward(x):
         return 2 * x, None
@@ -410,6 +423,11 @@ def test_frozen_inputs_get_nothing():
         False,
         True,
     ]
+    add = derived(lambda x, shift: (x + shift, None), lambda grad_y, saved: (grad_y, grad_y))
+    y = add(weight, bias)
+    call, *grads = y.grad_fn.apply(torch.ones_like(y))
+    assert call is None
+    assert [grad is not None for grad in grads] == [True, False]
 
 
 def test_no_zeros_are_made_for_what_has_no_gradient():

@@ -52,6 +52,10 @@ def test_the_module_in_both_modes(assert_modes_agree):
         )
 
 
+def test_it_is_autograds_unless_told():
+    assert PatchEmbedding(2, 2, 5).gradients == "autograd"
+
+
 def test_the_kernel_is_not_turned_round():
     images = torch.arange(4.0).view(1, 1, 2, 2)
     weight = torch.tensor([[[[1.0, 10.0], [100.0, 1000.0]]]])

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -50,6 +52,27 @@ def test_a_constant_token_is_left_with_the_bias():
     y, saved = layer_norm_forward(torch.full((2, 4), 7.0), torch.randn(4), bias)
     assert torch.equal(y, bias.expand(2, 4))
     assert all(grad.isfinite().all() for grad in layer_norm_backward(torch.randn(2, 4), saved))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_precision_is_the_inputs(dtype):
+    x, weight, bias = torch.randn(3, 4, 5).to(dtype).unbind()
+    y, saved = layer_norm_forward(x, weight[0], bias[0])
+    assert y.dtype == saved.x_hat.dtype == layer_norm_backward(y, saved)[0].dtype == dtype
+
+
+@pytest.mark.parametrize("needed", list(itertools.product((True, False), repeat=3)))
+def test_only_what_is_needed_is_computed(needed):
+    y, saved = layer_norm_forward(torch.randn(3, 4), torch.randn(4), torch.randn(4))
+    grads = layer_norm_backward(torch.randn_like(y), saved, needed)
+    assert [grad is not None for grad in grads] == list(needed)
+
+
+def test_epsilon_is_a_millionth_unless_told():
+    x, weight, bias = 1e-3 * torch.randn(3, 4), torch.randn(4), torch.randn(4)
+    expected, _ = layer_norm_forward(x, weight, bias, 1e-6)
+    assert torch.equal(layer_norm_forward(x, weight, bias)[0], expected)
+    assert LayerNorm(4).eps == 1e-6
 
 
 @pytest.mark.parametrize("shape", [(5, 6), (2, 5, 6), (2, 3, 5, 6)])

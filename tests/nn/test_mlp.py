@@ -57,6 +57,9 @@ def test_dropout_follows_both_layers():
     hidden = functional.gelu(mlp.fc1(x)) * inner.mask * 2
     expected = mlp.fc2(hidden) * outer.mask * 4 / 3
     torch.testing.assert_close(mlp(x, (inner, outer)), expected)
+    derived = MLP(3, 7, gradients="derived")
+    derived.load_state_dict(mlp.state_dict())
+    torch.testing.assert_close(derived(x, (inner, outer)), expected)
 
 
 @ALL

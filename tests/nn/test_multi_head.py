@@ -104,6 +104,21 @@ def test_rotary_positions_tell_patches_apart():
     assert (attention(x[:, order], table) - attention(x, table)[:, order]).abs().max() > 1e-4
 
 
+def test_positions_and_masks_reach_either_mode():
+    x, table = torch.randn(3, 4, 8), rope_table((1, 3), 4)
+    drops = draw((3, 2, 4, 4), 0.5, x.device), draw((3, 4, 8), 0.5, x.device)
+    one, other = (MultiHeadAttention(8, 2, gradients=mode) for mode in ("autograd", "derived"))
+    other.load_state_dict(one.state_dict())
+    y = other(x, table, drops)
+    torch.testing.assert_close(one(x, table, drops), y)
+    for fewer in ((x, table), (x, None, drops), (x, table, (None, drops[1]))):
+        assert (other(*fewer) - y).abs().max() > 1e-3
+
+
+def test_queries_keys_and_values_have_a_bias_unless_told():
+    assert MultiHeadAttention(8, 2).qkv.bias is not None
+
+
 def test_a_width_that_heads_do_not_divide_is_told():
     with pytest.raises(ValueError, match="dim=6 is not divisible by heads=4"):
         MultiHeadAttention(6, 4)

@@ -307,6 +307,7 @@ def test_fixed_positions_are_buffers_in_the_weights_precision_and_place(position
         model = VisionTransformer(config)
     assert model.get_buffer(name).is_meta
     assert torch.equal(model.to_empty(device="cpu").get_buffer(name), fine[name])
+    assert model.to("meta").get_buffer(name).is_meta
 
 
 @pytest.mark.parametrize("position", CHOICES["position"])

@@ -87,6 +87,7 @@ IMAGE, PATCHES = torch.zeros(1, 3, 6, 8), torch.zeros(1, 4, 12)
         (lambda: unpatchify(PATCHES[..., :10], 2, 4), ValueError, "4 patches of 10 numbers"),
         (lambda: unpatchify(PATCHES[0, 0], 2, 4), ValueError, r"shape \(12,\)"),
         (lambda: unpatchify(PATCHES, 2, "4"), TypeError, "image_size='4'"),
+        (lambda: unpatchify(PATCHES, "2", 4), TypeError, "patch_size='2'"),
     ],
 )
 def test_sizes_that_do_not_fit_are_told_in_one_line(call, error, says):

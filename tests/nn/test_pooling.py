@@ -25,6 +25,11 @@ def test_only_the_class_token_is_read():
     assert not grad_x[:, 1:].any()
 
 
+def test_one_token_stands_in_front_of_the_patches_unless_told():
+    x = torch.randn(2, 4, 3)
+    assert torch.equal(pool_forward(x, "mean")[0], pool_forward(x, "mean", 1)[0])
+
+
 def test_the_mean_is_of_the_patches_alone():
     x, grad_y = torch.randn(2, 6, 3), torch.randn(2, 3)
     y, saved = pool_forward(x, "mean", 2)

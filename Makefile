@@ -53,12 +53,13 @@ notebooks: book
 	@echo "The notebooks are in $(CURDIR)/_build/notebooks"
 
 # Style and types beside the building of the book, then the library and the pages, then every chapter
-# a second time in a clean kernel, its outputs compared with those on the page.
+# a second time, as a notebook in an empty folder, its outputs compared with those on the page.
 test: $(VENV)/.book,train,test-installed
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint book
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
-	$(BIN)/python -m pytest --nbval --nbval-current-env --numprocesses 2 --dist loadfile \
-		_build/jupyter_execute/book
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && cp -R _build/nbval "$$folder/chapters" && \
+	$(BIN)/python -m pytest -c pyproject.toml --nbval --nbval-current-env --numprocesses 2 \
+		--dist loadfile "$$folder/chapters"
 
 lint: $(VENV)/.book,train,test-installed
 	$(BIN)/pre-commit run --all-files

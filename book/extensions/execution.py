@@ -8,12 +8,15 @@ of these.
 Likewise Sphinx knows nothing of this folder, of the templates and of the style sheet. They count as
 settings: a change in them writes the pages again.
 
+Two pages at a time are read and executed, which Jupyter Book has no option for.
+
 A build that ended with a warning is followed by one that reads every page: a second `make book`
 must not pass because Sphinx remembers the pages and forgets the warning.
 """
 
 import hashlib
 import shutil
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from importlib.util import find_spec
@@ -42,6 +45,12 @@ def digest_of_files(folder: Path, *more: Path) -> str:
     files = [path for path in [*folder.rglob("*"), *more] if path.is_file()]
     files = sorted(path for path in files if "__pycache__" not in path.parts)
     return digest(part for path in files for part in (path.name.encode(), path.read_bytes()))
+
+
+def read_two_at_a_time(app: Sphinx, config: Config) -> None:
+    """Have Sphinx fork. On macOS a fork of a process that has opened system libraries may crash."""
+    if sys.platform != "darwin":
+        app.parallel = 2
 
 
 def note_what_pages_depend_on(app: Sphinx, config: Config) -> None:
@@ -103,6 +112,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_config_value("book_library", "", "env", str)
     app.add_config_value("book_machinery", "", "env", str)
     app.add_config_value("book_look", "", "html", str)
+    app.connect("config-inited", read_two_at_a_time)
     app.connect("config-inited", note_what_pages_depend_on)
     app.connect("source-read", choose_cache)
     app.connect("doctree-read", complete_notebook, priority=100)

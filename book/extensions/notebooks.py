@@ -2,7 +2,8 @@
 
 While a chapter's HTML is written, its resolved doctree (numbers and references settled) is also
 written as Markdown between the cells of the executed notebook, to `_build/notebooks` and, for the
-page's download button, into the HTML.
+page's download button, into the HTML. `_build/nbval` has the same notebooks with all that the cells
+put out, for nbval to compare with.
 """
 
 import base64
@@ -44,11 +45,16 @@ def write_notebook(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     executed = nbformat.read(build / "jupyter_execute" / f"{docname}.ipynb", as_version=4)
     displays = equations(app.env.doc2path(docname))
     printed = {display.label: display.latex for display in displays if display.label}
-    text = nbformat.writes(Exporter(app, docname).notebook(doctree, executed, printed))
-    for folder in (build / "notebooks", Path(app.outdir) / "notebooks"):
+    whole = Exporter(app, docname).notebook(doctree, executed, printed)
+    plain = with_plain_outputs(whole)
+    for folder, notebook in (
+        (build / "nbval", whole),
+        (build / "notebooks", plain),
+        (Path(app.outdir) / "notebooks", plain),
+    ):
         path = folder / name_of(docname)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text + "\n", encoding="utf-8")
+        path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
 
 
 def offer_notebook(
@@ -358,12 +364,11 @@ def code_cells(cell: NotebookNode, printed: dict[str, str]) -> list[NotebookNode
     source, calls = re.subn(
         r'open_page\(\s*("[^"]*")\s*\)', rf"open_page(\1, equations={LATEX_NAME})", cell.source
     )
-    outputs = [plain_output(output) for output in cell.outputs]
     metadata = copy.deepcopy(cell.metadata)
     if {"hide-input", "remove-input"} & set(metadata.get("tags", ())):
         metadata["jupyter"] = {"source_hidden": True}
     code = new_code_cell(
-        source, outputs=outputs, metadata=metadata, execution_count=cell.execution_count
+        source, outputs=cell.outputs, metadata=metadata, execution_count=cell.execution_count
     )
     if not calls:
         return [code]
@@ -379,14 +384,15 @@ def code_cells(cell: NotebookNode, printed: dict[str, str]) -> list[NotebookNode
     ]
 
 
-def plain_output(output: NotebookNode) -> NotebookNode:
+def with_plain_outputs(notebook: NotebookNode) -> NotebookNode:
     """Keep of a figure its PNG, and of a check what a reader can read."""
-    output = copy.deepcopy(output)
-    data = output.get("data", {})
-    data.pop(MIME, None)
-    if "image/png" in data:
-        data.pop("text/html", None)
-    return output
+    notebook = copy.deepcopy(notebook)
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", ())):
+        data = output.get("data", {})
+        data.pop(MIME, None)
+        if "image/png" in data:
+            data.pop("text/html", None)
+    return notebook
 
 
 def raw_string(text: str) -> str:

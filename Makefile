@@ -9,7 +9,7 @@
 #
 # Are the checks and the tests worth something? Both put faults in and expect them to be noticed.
 #   make mutants-book   a sign, a factor, a sum is lost from every checked equation (minutes)
-#   make mutants        a line of vitlib/nn or vitlib/proof is changed (hours; goes on where it stopped)
+#   make mutants        a line of vitlib/nn or vitlib/proof is changed (two hours; goes on where it stopped)
 #
 # A smaller, CPU-only PyTorch on Linux:
 #   make book TORCH_INDEX=https://download.pytorch.org/whl/cpu

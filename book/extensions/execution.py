@@ -49,6 +49,9 @@ def digest_of_files(folder: Path, *more: Path) -> str:
 
 def read_two_at_a_time(app: Sphinx, config: Config) -> None:
     """Have Sphinx fork. On macOS a fork of a process that has opened system libraries may crash."""
+    # These forget to say that they may: one numbers sections at the end, the other adds a script.
+    for name in ("sphinx_multitoc_numbering", "sphinx-mathjax-offline"):
+        app.extensions[name].parallel_read_safe = True
     if sys.platform != "darwin":
         app.parallel = 2
 

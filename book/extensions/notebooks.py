@@ -2,8 +2,8 @@
 
 While a chapter's HTML is written, its resolved doctree (numbers and references settled) is also
 written as Markdown between the cells of the executed notebook, to `_build/notebooks` and, for the
-page's download button, into the HTML. `_build/nbval` has the same notebooks with all that the cells
-put out, for nbval to compare with.
+page's download button, into the HTML. `_build/nbval` has every code cell, also those of solutions,
+and all that they put out, for nbval to run and compare with.
 """
 
 import base64
@@ -45,12 +45,11 @@ def write_notebook(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     executed = nbformat.read(build / "jupyter_execute" / f"{docname}.ipynb", as_version=4)
     displays = equations(app.env.doc2path(docname))
     printed = {display.label: display.latex for display in displays if display.label}
-    whole = Exporter(app, docname).notebook(doctree, executed, printed)
-    plain = with_plain_outputs(whole)
+    published = with_plain_outputs(Exporter(app, docname).notebook(doctree, executed, printed))
     for folder, notebook in (
-        (build / "nbval", whole),
-        (build / "notebooks", plain),
-        (Path(app.outdir) / "notebooks", plain),
+        (build / "nbval", notebook_of(all_code(executed, printed))),
+        (build / "notebooks", published),
+        (Path(app.outdir) / "notebooks", published),
     ):
         path = folder / name_of(docname)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,11 +130,7 @@ class Exporter:
         if self.cited:
             text += ["## References", "\n".join(f"- {entry}" for entry in self.cited)]
         close_text()
-        for number, cell in enumerate(cells):
-            cell.id = f"cell-{number}"
-        kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-        metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
-        return new_notebook(cells=cells, metadata=metadata)
+        return notebook_of(cells)
 
     def pieces(self, node: nodes.Node, level: int) -> Iterator[str | int]:
         """Yield Markdown, and for a code cell its index."""
@@ -352,6 +347,21 @@ BLOCKS: dict[type[nodes.Node], Callable[[Exporter, Any], str]] = {
     nodes.compound: lambda self, node: self.blocks(node.children),
     addnodes.glossary: lambda self, node: self.blocks(node.children),
 }
+
+
+def notebook_of(cells: list[NotebookNode]) -> NotebookNode:
+    """Number cells, and say what runs them."""
+    for number, cell in enumerate(cells):
+        cell.id = f"cell-{number}"
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    return new_notebook(cells=cells, metadata=metadata)
+
+
+def all_code(executed: NotebookNode, printed: dict[str, str]) -> list[NotebookNode]:
+    """The code cells of a chapter, which then need no file of the book."""
+    code = (cell for cell in executed.cells if cell.cell_type == "code")
+    return [piece for cell in code for piece in code_cells(cell, printed)]
 
 
 def code_cells(cell: NotebookNode, printed: dict[str, str]) -> list[NotebookNode]:

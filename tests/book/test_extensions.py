@@ -133,7 +133,10 @@ def test_page_is_opened_with_its_equations():
 
 def test_a_figure_keeps_its_png_only():
     output = new_output("display_data", {"text/html": "<svg/>", "image/png": "", "text/plain": ""})
-    assert set(notebooks.plain_output(output).data) == {"image/png", "text/plain"}
+    whole = notebooks.notebook_of([new_code_cell("draw()", outputs=[output])])
+    plain = notebooks.with_plain_outputs(whole)
+    assert set(plain.cells[0].outputs[0].data) == {"image/png", "text/plain"}
+    assert set(whole.cells[0].outputs[0].data) == {"text/html", "image/png", "text/plain"}
 
 
 # The library's page ------------------------------------------------------------------------------

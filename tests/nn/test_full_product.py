@@ -58,10 +58,10 @@ def random(*shape, scale=1.0):
     return (scale * torch.randn(*shape)).bfloat16()
 
 
-def gradients(config, weights, images, cotangent, mode, dtype):
+def gradients(model, dtype, weights, images, cotangent):
     """Those of the image and of all parameters, in training."""
-    model = VisionTransformer(replace(config, gradients=mode)).to(dtype)
-    model.load_state_dict(weights)
+    model.zero_grad()
+    model.to(dtype).load_state_dict(weights)
     images = images.to(dtype, copy=True).requires_grad_()
     torch.manual_seed(1)  # the masks
     model(images).backward(cotangent.to(dtype))
@@ -75,27 +75,26 @@ def gradients(config, weights, images, cotangent, mode, dtype):
 def test_derived_gradients_are_autograds(position, norm):
     narrow = []
     for config in configurations(position, norm):
-        weights = {
-            name: random(*p.shape, scale=0.3)
-            for name, p in VisionTransformer(config).named_parameters()
-        }
+        autograd, derived = (
+            VisionTransformer(replace(config, gradients=mode)) for mode in ("autograd", "derived")
+        )
         inputs = (
-            weights,
+            {name: random(*p.shape, scale=0.3) for name, p in derived.named_parameters()},
             random(3, config.in_channels, *config.image_shape),
             random(3, config.num_classes),
         )
-        expected = gradients(config, *inputs, "autograd", torch.float64)
+        expected = gradients(autograd, torch.float64, *inputs)
         largest = max(gradient.abs().max() for gradient in expected)
 
-        def error(mode, dtype, inputs=inputs, expected=expected, largest=largest, config=config):
-            found = gradients(config, *inputs, mode, dtype)
+        def error(model, dtype, inputs=inputs, expected=expected, largest=largest):
+            found = gradients(model, dtype, *inputs)
             errors = [(a - b).abs().max() for a, b in zip(found, expected, strict=True)]
             return (max(errors) / largest).item()
 
-        assert error("derived", torch.float64) <= 1e-10, config
-        assert error("derived", torch.float32) <= 1e-5, config
+        assert error(derived, torch.float64) <= 1e-10, config
+        assert error(derived, torch.float32) <= 1e-5, config
         if not config.patch_dropout:  # it moves numbers and rounds none
-            narrow.append(error("derived", torch.bfloat16) / error("autograd", torch.bfloat16))
+            narrow.append(error(derived, torch.bfloat16) / error(autograd, torch.bfloat16))
     # Rounding is a lottery for one model, and either may win. Over hundreds of them it is not.
     assert len(narrow) == (384 if norm == "pre" else 256)
     assert geometric_mean(narrow) <= 1

@@ -244,7 +244,8 @@ class ImageNetB16(FromScratch):
     What is theirs: three-augment, colour jitter, mixup 0.8 and cutmix 1.0, batches of 2,048, drop
     path 0.2, 800 epochs at 192 pixels. What is not: AdamW for LAMB, and its rate and decay with it;
     the cross-entropy of a softmax for one of a thousand sigmoids; no LayerScale, which plain ViTs
-    do not have; no image repeated in a batch.
+    do not have; no image repeated in a batch; drop path grows to its rate, which there all blocks
+    have.
     """
 
     name: ClassVar[str] = "imagenet_b16"
@@ -269,7 +270,7 @@ class ImageNetB16(FromScratch):
         )
     )
     model: ViTConfig = field(
-        default=ViTConfig(image_size=192, dim=768, depth=12, heads=12, mlp_dim=3072, drop_path=0.1)
+        default=ViTConfig(image_size=192, dim=768, depth=12, heads=12, mlp_dim=3072, drop_path=0.2)
     )
 
 

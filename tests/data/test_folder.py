@@ -76,7 +76,7 @@ def test_what_is_hidden_or_no_image_is_left_out_and_counted(tmp_path):
     (tmp_path / "test/a/Thumbs.db").write_bytes(b"")
     collection = open_folder(tmp_path)
     assert paths(collection.train, tmp_path) == ["train/a/0.png"]
-    assert collection.notes == ("3 files are hidden or no images by their suffix, and left out.",)
+    assert collection.notes == ("Files left out, hidden or no images by their suffix: 3.",)
 
 
 def test_links_are_followed_and_loops_end(tmp_path):

@@ -126,7 +126,7 @@ def test_what_is_no_image_with_a_class_is_left_out_and_counted(tmp_path, cache):
     write(tmp_path / "s.tar", files)
     collection = open_shards(str(tmp_path / "s.tar"))
     assert len(collection.train.labels) + len(collection.test.labels) == 6
-    assert collection.notes[0] == "6 files in the shards are no image with a class, and left out."
+    assert collection.notes[0] == "Files left out of the shards, no image with a class: 6."
 
 
 @pytest.mark.parametrize("text", [b"", b"cat", b"-1", b"1.5", b"9" * 10, b"1 2"])

@@ -106,7 +106,7 @@ def _collection(
     folder: Path, classes: tuple[str, ...], train: Files, test: Files | None
 ) -> Collection:
     skipped = train.skipped + (test.skipped if test else 0)
-    note = f"{skipped:,} files are hidden or no images by their suffix, and left out."
+    note = f"Files left out, hidden or no images by their suffix: {skipped:,}."
     notes = (note,) if skipped else ()
     if test is None:
         return divided(str(folder), train, classes, notes)

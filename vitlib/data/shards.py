@@ -84,7 +84,7 @@ def open_shards(pattern: str) -> Collection:
     highest = max(int(part.labels.max()) for part in (train, test) if part is not None)
     classes = _class_names(Path(train.paths[0]).parent / CLASSES, highest)
     skipped = train.skipped + (test.skipped if test else 0)
-    note = f"{skipped:,} files in the shards are no image with a class, and left out."
+    note = f"Files left out of the shards, no image with a class: {skipped:,}."
     name, notes = f"shards:{pattern}", (note,) if skipped else ()
     if test is None:
         return divided(name, train, classes, notes)

@@ -6,6 +6,7 @@ is the number itself.
 """
 
 import os
+import warnings
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -164,12 +165,15 @@ def distribute(
         return model
     if parallel == "ddp":
         ids = None if us.device.type == "cpu" else [us.device]
-        return DistributedDataParallel(
-            model,
-            device_ids=ids,
-            gradient_as_bucket_view=True,
-            broadcast_buffers=False,  # fixed positions are the same everywhere
-        )
+        with warnings.catch_warnings():
+            # the option that is to take the place of broadcast_buffers came with PyTorch 2.13
+            warnings.simplefilter("ignore", FutureWarning)
+            return DistributedDataParallel(
+                model,
+                device_ids=ids,
+                gradient_as_bucket_view=True,
+                broadcast_buffers=False,  # fixed positions are the same everywhere
+            )
     wide = torch.float32 if narrow else None
     inner = MixedPrecisionPolicy(param_dtype=narrow, reduce_dtype=wide)
     for block in model.blocks:

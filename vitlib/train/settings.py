@@ -86,7 +86,8 @@ def choices(recipe: Recipe, gradients: str, us: Processes) -> list[Choice]:
     """What a run says before it starts."""
     engine, device = recipe.engine, us.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "the processor"
-    threads = f"{torch.get_num_threads()} threads" if device.type == "cpu" else str(device)
+    count = torch.get_num_threads()
+    threads = f"{count} thread{'s' * (count != 1)}" if device.type == "cpu" else str(device)
     precision = str(working_precision(engine, device)).removeprefix("torch.")
     lines = [
         Choice("device", f"{name}, {threads}", "the fastest that PyTorch finds"),

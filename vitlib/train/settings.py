@@ -1,7 +1,7 @@
 """What is chosen at the start of a run: precision, switches of the device, and why."""
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -11,6 +11,7 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
 
 from vitlib.nn.block import Block
 from vitlib.nn.vit import VisionTransformer
+from vitlib.train.heap import can_keep, kept
 from vitlib.train.processes import Processes
 from vitlib.train.recipe import Engine, Recipe
 
@@ -36,8 +37,9 @@ def working_precision(engine: Engine, device: torch.device) -> torch.dtype:
 def settings(engine: Engine, device: torch.device) -> Generator[None]:
     """Switch PyTorch to what training wants, and back afterwards.
 
-    On a CPU, numbers too small to be normal count as zero: they are slow and teach nothing. On an
-    NVIDIA GPU, products of float32 may use TF32, unless everything is to be deterministic.
+    On a CPU, numbers too small to be normal count as zero: they are slow and teach nothing; and
+    memory that is freed is kept for the next step (`vitlib.train.heap`). On an NVIDIA GPU, products
+    of float32 may use TF32, unless everything is to be deterministic.
     """
     deterministic = torch.are_deterministic_algorithms_enabled()
     products = torch.get_float32_matmul_precision()
@@ -47,7 +49,8 @@ def settings(engine: Engine, device: torch.device) -> Generator[None]:
     if device.type == "cpu":
         torch.set_flush_denormal(True)
     try:
-        yield
+        with kept() if device.type == "cpu" else nullcontext():
+            yield
     finally:
         torch.use_deterministic_algorithms(deterministic)
         torch.set_float32_matmul_precision(products)
@@ -104,6 +107,8 @@ def choices(recipe: Recipe, gradients: str, us: Processes) -> list[Choice]:
     ]
     if device.type == "cpu":
         lines.append(Choice("subnormals", "flushed to zero", "they are slow and teach nothing"))
+        if can_keep():
+            lines.append(Choice("freed memory", "kept", "the next step asks for it again"))
     elif device.type == "cuda":
         tf32 = "off" if engine.deterministic else "on"
         lines.append(Choice("TF32", tf32, "for what stays in float32"))

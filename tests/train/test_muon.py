@@ -92,6 +92,25 @@ def test_the_entries_of_a_step_are_as_large_as_adamws(shape):
     assert 0.68 * 0.2 < step.square().mean().sqrt() < 1.21 * 0.2
 
 
+@pytest.mark.parametrize("together", [1, 60, 10_000])
+def test_what_is_multiplied_together_changes_no_step(together, monkeypatch):
+    shapes = [(6, 4), (4, 6), (6, 4), (3, 5), (6, 4)]
+    weights = [weight_of(*shape) for shape in shapes]
+    alone = [torch.nn.Parameter(weight.detach().clone()) for weight in weights]
+    for weight, copy in zip(weights, alone, strict=True):
+        weight.grad = torch.randn_like(weight)
+        copy.grad = weight.grad.clone()
+    weights.insert(2, weight_of(6, 4))  # without a gradient
+    before = weights[2].detach().clone()
+    monkeypatch.setattr("vitlib.train.muon.TOGETHER", together)
+    Muon([group(*weights)], lr=0.1, weight_decay=0.1).step()
+    for copy in alone:
+        Muon([group(copy)], lr=0.1, weight_decay=0.1).step()
+    assert torch.equal(weights.pop(2), before)
+    for weight, copy in zip(weights, alone, strict=True):
+        torch.testing.assert_close(weight, copy, rtol=0, atol=1e-12)
+
+
 def test_a_packed_weight_is_several_matrices():
     packed = weight_of(12, 6)
     parts = [torch.nn.Parameter(part.clone()) for part in packed.detach().chunk(3)]

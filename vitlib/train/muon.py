@@ -20,7 +20,8 @@ The entries of U V⊤ have the mean square 1 / max(m, n). The scale s = 0.2 √m
 AdamW (Liu et al. 2025, "Muon is scalable for LLM training", §2.2).
 """
 
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from math import sqrt
 from typing import Any, overload
 
@@ -33,6 +34,8 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 STEPS = 5
 RMS = 0.2
 """Root mean square of the entries of a step, before the learning rate."""
+TOGETHER = 2**22
+"""About how many entries are multiplied at once: a small matrix alone keeps no processor busy."""
 
 
 def orthogonalise(matrices: Float[Tensor, "batch m n"]) -> Float[Tensor, "batch m n"]:
@@ -109,28 +112,51 @@ class Muon(torch.optim.Optimizer):
                 loss = closure()
         for group in self.param_groups:
             rate, momentum = group["lr"], group["momentum"]
-            for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                state = self.state[weight]
-                if not state:
-                    state["momentum_buffer"] = torch.zeros_like(weight)
-                average = state["momentum_buffer"].lerp_(weight.grad, 1 - momentum)
-                ahead = weight.grad.lerp(average, momentum)
-                weight.mul_(1 - rate * group["weight_decay"])
-                weight.add_(_direction(ahead, group["parts"]), alpha=-rate)
+            for weights in _together(group["params"]):
+                aheads = []
+                for weight in weights:
+                    state = self.state[weight]
+                    if not state:
+                        state["momentum_buffer"] = torch.zeros_like(weight)
+                    average = state["momentum_buffer"].lerp_(weight.grad, 1 - momentum)
+                    aheads.append(weight.grad.lerp(average, momentum))
+                    weight.mul_(1 - rate * group["weight_decay"])
+                for weight, step in zip(weights, _directions(aheads, group["parts"]), strict=True):
+                    weight.add_(step, alpha=-rate)
         return loss
 
 
-def _direction(ahead: Float[Tensor, "m n"], parts: int) -> Float[Tensor, "m n"]:
-    """The scaled U V⊤ of each part; whole in each process, if `ahead` is sharded."""
+def _together(weights: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """Those that have a gradient, some of equal shape at a time."""
+    alike: defaultdict[torch.Size, list[Tensor]] = defaultdict(list)
+    for weight in weights:
+        if weight.grad is not None:
+            alike[weight.shape].append(weight)
+    for shape, of_shape in alike.items():
+        count = max(1, TOGETHER // max(1, shape.numel()))
+        for start in range(0, len(of_shape), count):
+            yield of_shape[start : start + count]
+
+
+def _directions(aheads: list[Float[Tensor, "m n"]], parts: int) -> list[Float[Tensor, "m n"]]:
+    """The scaled U V⊤ of each part of each; whole in each process, if they are sharded."""
+    matrices = torch.stack([_whole(ahead) for ahead in aheads])
+    scale = RMS * sqrt(max(matrices.shape[-2] // parts, matrices.shape[-1]))
+    of_parts = orthogonalise(matrices.flatten(0, 1).unflatten(0, (len(aheads) * parts, -1)))
+    steps = of_parts.reshape(matrices.shape).to(aheads[0].dtype).mul_(scale)
+    return [_sharded_as(ahead, step) for ahead, step in zip(aheads, steps, strict=True)]
+
+
+def _whole(ahead: Float[Tensor, "m n"]) -> Float[Tensor, "m n"]:
+    """All of it, in the precision of the products."""
     # bfloat16 is enough for what ends near 1, and fast where there are units for it
     narrow = ahead.to(torch.bfloat16) if ahead.device.type == "cuda" else ahead
-    whole = narrow.full_tensor() if isinstance(narrow, DTensor) else narrow
-    matrices = orthogonalise(whole.unflatten(0, (parts, -1)))
-    scale = RMS * sqrt(max(matrices.shape[-2:]))
-    step = matrices.flatten(0, 1).to(ahead.dtype).mul_(scale)
+    return narrow.full_tensor() if isinstance(narrow, DTensor) else narrow
+
+
+def _sharded_as(ahead: Float[Tensor, "m n"], step: Float[Tensor, "m n"]) -> Float[Tensor, "m n"]:
+    """The step, in shards where `ahead` is: of what is whole everywhere, adding takes the shard."""
     if not isinstance(ahead, DTensor):
         return step
-    mesh = ahead.device_mesh  # of what is whole everywhere, adding takes the shard
+    mesh = ahead.device_mesh
     return DTensor.from_local(step, mesh, [Replicate()] * mesh.ndim, run_check=False)

@@ -113,25 +113,26 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             rate, momentum = group["lr"], group["momentum"]
             for weights in _together(group["params"]):
-                aheads = []
-                for weight in weights:
+                aheads: list[Tensor] = []
+                for weight, grad in weights:
                     state = self.state[weight]
                     if not state:
                         state["momentum_buffer"] = torch.zeros_like(weight)
-                    average = state["momentum_buffer"].lerp_(weight.grad, 1 - momentum)
-                    aheads.append(weight.grad.lerp(average, momentum))
+                    average = state["momentum_buffer"].lerp_(grad, 1 - momentum)
+                    aheads.append(grad.lerp(average, momentum))
                     weight.mul_(1 - rate * group["weight_decay"])
-                for weight, step in zip(weights, _directions(aheads, group["parts"]), strict=True):
+                steps = _directions(aheads, group["parts"])
+                for (weight, _), step in zip(weights, steps, strict=True):
                     weight.add_(step, alpha=-rate)
         return loss
 
 
-def _together(weights: Iterable[Tensor]) -> Iterator[list[Tensor]]:
-    """Those that have a gradient, some of equal shape at a time."""
-    alike: defaultdict[torch.Size, list[Tensor]] = defaultdict(list)
+def _together(weights: Iterable[Tensor]) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Those that have a gradient, with it, some of equal shape at a time."""
+    alike: defaultdict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
     for weight in weights:
         if weight.grad is not None:
-            alike[weight.shape].append(weight)
+            alike[weight.shape].append((weight, weight.grad))
     for shape, of_shape in alike.items():
         count = max(1, TOGETHER // max(1, shape.numel()))
         for start in range(0, len(of_shape), count):

@@ -254,7 +254,7 @@ def test_who_reads_the_old_file_reads_it_to_its_end(model, path):
     [
         {"position": "sincos1d", "activation": "swiglu"},
         {"position": "sincos2d", "pool": "mean", "norm_after_pool": True},
-        {"position": "rope2d", "norm": "post", "registers": 2},
+        {"position": "rope2d", "norm": "post", "registers": 2, "layer_scale": 0.1},
         {"position": "none", "head": "mlp", "dropout": 0.1, "drop_path": 0.2},
     ],
     ids=str,

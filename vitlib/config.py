@@ -14,6 +14,7 @@ __all__ = [
     "ViTConfig",
     "available",
     "check_heads",
+    "check_layer_scale",
     "check_position_width",
     "check_rate",
     "check_whole",
@@ -119,6 +120,20 @@ def _small(name: str, value: object) -> None:
         raise ValueError(expected)
 
 
+def check_layer_scale(initial: object) -> None:
+    """Refuse what the factors of LayerScale cannot start at.
+
+    Raises:
+        ValueError: if it is not above 0 and at most 1.
+        TypeError: if it is not a number.
+    """
+    expected = f"layer_scale={initial!r}: expected a number above 0, to 1, such as 1e-4, or None."
+    if not isinstance(initial, int | float) or isinstance(initial, bool):
+        raise TypeError(expected)
+    if not 0 < initial <= 1:
+        raise ValueError(expected)
+
+
 def sides(name: str, size: Size) -> tuple[int, int]:
     """Height and width of a size that is one number or both.
 
@@ -210,6 +225,8 @@ class ViTConfig:
         layer_norm_eps: ε of every layer norm.
         qkv_bias: whether queries, keys and values have a bias.
         registers: R, learned tokens without position between class token and patches.
+        layer_scale: what the learned factors of each branch start at (timm's init_values;
+            `vitlib.nn.layer_scale`); None for none.
         gradients: whose backward pass trains the model, "autograd" or "derived".
 
     Raises:
@@ -238,6 +255,7 @@ class ViTConfig:
     layer_norm_eps: float = 1e-6
     qkv_bias: bool = True
     registers: int = 0
+    layer_scale: float | None = None
     gradients: Gradients = "autograd"
 
     def __post_init__(self) -> None:
@@ -251,6 +269,8 @@ class ViTConfig:
             check_rate(name, getattr(self, name))
         _small("layer_norm_eps", self.layer_norm_eps)
         check_whole("registers", self.registers, least=0)
+        if self.layer_scale is not None:
+            check_layer_scale(self.layer_scale)
         (height, width), (p, q) = self.image_shape, self.patch_shape
         if height % p or width % q:
             raise ValueError(

@@ -487,6 +487,29 @@ def mlp_grads(x, params, activation, grad_y, keep_hidden=None, keep_out=None):
     return grad_x, (*grad_in, *grad_out)
 
 
+def layer_scale_grads(x, gamma, grad_y):
+    """Gradients of x and γ in y_{btj} = γ_j x_{btj}.
+
+    ∂y_{btj}/∂x_{b't'j'} = δ_{bb'} δ_{tt'} δ_{jj'} γ_j: dx_{btj} = γ_j G_{btj}. ∂y_{btj}/∂γ_{j'} =
+    δ_{jj'} x_{btj} has no delta in b and t: dγ_j = Σ_{bt} G_{btj} x_{btj}.
+    """
+    return torch.einsum("j,btj->btj", gamma, grad_y), torch.einsum("btj,btj->j", grad_y, x)
+
+
+def scaled(layer, gamma):
+    """A layer, values and gradients as a branch takes them, behind which γ scales each entry."""
+    if gamma is None:
+        return layer
+    values, grads = layer
+
+    def scaled_grads(x, grad_y):
+        grad_branch, grad_gamma = layer_scale_grads(values(x), gamma, grad_y)
+        grad_x, grad_layer = grads(x, grad_branch)
+        return grad_x, (*grad_layer, grad_gamma)
+
+    return lambda x: torch.einsum("j,btj->btj", gamma, values(x)), scaled_grads
+
+
 def pre_norm_values(x, norm, eps, values, keep=None):
     """y_a = x_a + κ_a f_a(LN(x)), f = values and norm = (γ, β)."""
     return x + _times(values(layer_norm_values(x, *norm, eps)), keep)
@@ -626,3 +649,18 @@ def cross_entropy_grads(z, targets, smoothing, grad_loss=1.0):
     total = torch.einsum("bk->b", smoothed)
     grad_z = (torch.einsum("bm,b->bm", log_p.exp(), total) - smoothed) / B
     return grad_loss * grad_z, grad_loss * -(1 - smoothing) * log_p / B
+
+
+def binary_cross_entropy_grads(z, targets, grad_loss=1.0):
+    """Gradients of z and y in ℓ = (1/BK) Σ_{bk} f(z_{bk}, y_{bk}), f = log(1 + exp z) − y z.
+
+    Integer labels stand for y_{bk} = δ_{k,label}. Entries do not meet: ∂z_{bk}/∂z_{b'm} = δ_{bb'}
+    δ_{km} leaves one term, dz_{bm} = (exp z/(1 + exp z) − y_{bm}) / (BK), where the fraction is
+    ½ + ½ tanh(z/2). f is linear in y with slope −z: dy_{bm} = −z_{bm} / (BK).
+    """
+    B, K = z.shape
+    rows = targets
+    if not targets.is_floating_point():
+        rows = (targets[:, None] == torch.arange(K)).to(z.dtype)
+    grad_z = (0.5 + 0.5 * torch.tanh(z / 2) - rows) / (B * K)
+    return grad_loss * grad_z, grad_loss * -z / (B * K)

@@ -6,12 +6,15 @@ from torch import nn
 
 from vitlib.nn.block import (
     ALL,
+    FACTORS,
     LAYERS,
     NO_DROPS,
     Block,
     block_backward,
     block_forward,
     draw_drops,
+    scaled_backward,
+    scaled_forward,
 )
 from vitlib.nn.dropout import Drop
 
@@ -45,6 +48,16 @@ def test_gradients(assert_gradients, norm, batch, tokens, heads, bias, dropped):
 
 
 @NORMS
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+def test_gradients_with_factors(assert_gradients, norm, rate):
+    x, weights, factors = torch.randn(2, 3, 4), parameters(4, 3), (torch.randn(4), torch.randn(4))
+    drops = draw_drops(x.shape, 2, 3, (rate, rate, rate), x.device)
+    options = 2, 1.0, norm, "gelu", None, drops
+    pair = scaled_forward, scaled_backward
+    assert_gradients(*pair, x, weights, factors, *options)
+
+
+@NORMS
 def test_of_a_norm_only_what_is_needed_is_computed(norm):
     y, saved = block_forward(torch.randn(2, 3, 4), parameters(4, 3), 2, 0.1, norm)
     _, (_, attn, _, mlp) = ALL
@@ -54,15 +67,16 @@ def test_of_a_norm_only_what_is_needed_is_computed(norm):
     assert found == [[False, True], [True, False]]
 
 
-def test_a_block_keeps_what_its_docstring_says():
+@pytest.mark.parametrize(("scale", "more"), [(None, 0), (0.1, 2)])
+def test_a_block_keeps_what_its_docstring_says(scale, more):
     B, T, D, H, M = 2, 5, 6, 3, 7
-    block = Block(D, H, M, gradients="derived")
+    block = Block(D, H, M, layer_scale=scale, gradients="derived")
     own = {parameter.data_ptr() for parameter in block.parameters()}
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
         block(torch.randn(B, T, D))
     numbers = sum(tensor.numel() for tensor in kept if tensor.data_ptr() not in own)
-    assert numbers == B * T * (8 * D + 2 * M + H * T + 2)
+    assert numbers == B * T * ((8 + more) * D + 2 * M + H * T + 2)
 
 
 @NORMS
@@ -106,9 +120,32 @@ def test_with_projections_of_zero_everything_passes_straight_through():
     assert torch.equal(block_backward(grad_y, saved)[0], grad_y)
 
 
+@NORMS
+def test_the_factors_scale_what_a_branch_adds_as_its_last_layer_would(norm):
+    scaled, plain = (Block(6, 2, 5, norm=norm, layer_scale=s) for s in (0.1, None))
+    for parameter in scaled.parameters():
+        nn.init.normal_(parameter)
+    weights = {name: p.detach() for name, p in scaled.named_parameters()}
+    for layer, factors in (("attn.proj", "ls1"), ("mlp.fc2", "ls2")):
+        gamma = weights.pop(f"{factors}.gamma")
+        weights[f"{layer}.weight"] = gamma[:, None] * weights[f"{layer}.weight"]
+        weights[f"{layer}.bias"] = gamma * weights[f"{layer}.bias"]
+    plain.load_state_dict(weights)
+    x = torch.randn(3, 4, 6)
+    torch.testing.assert_close(scaled(x), plain(x))
+
+
+def test_a_new_block_with_small_factors_hardly_changes_what_passes():
+    x = torch.randn(3, 4, 6)
+    far = (Block(6, 2, 5)(x) - x).norm()
+    assert (Block(6, 2, 5, layer_scale=1e-4)(x) - x).norm() < 1e-3 * far
+
+
 def test_the_layers_have_the_state_dicts_names_and_order():
-    block = Block(6, 2, 5)
+    block = Block(6, 2, 5, layer_scale=0.1)
     norm1, attn, norm2, mlp = block.weights()
+    for name, layer in zip(FACTORS, (block.ls1, block.ls2), strict=True):
+        assert block.get_parameter(name) is layer.gamma
     for name, (weight, bias) in zip(LAYERS, (norm1, *attn, norm2, *mlp), strict=True):
         assert block.get_parameter(f"{name}.weight") is weight
         assert block.get_parameter(f"{name}.bias") is bias
@@ -163,7 +200,11 @@ def test_every_rate_reaches_its_place(rate):
 
 
 @NORMS
-@pytest.mark.parametrize("options", [{}, {"qkv_bias": False}, {"activation": "swiglu"}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"qkv_bias": False}, {"activation": "swiglu"}, {"layer_scale": 0.1}],
+    ids=str,
+)
 def test_the_module_in_both_modes(assert_modes_agree, norm, options):
     assert_modes_agree(
         lambda gradients: Block(6, 2, 5, norm=norm, **options, gradients=gradients),
@@ -191,6 +232,8 @@ def test_both_modes_draw_the_same_masks(norm):
     [
         ({"norm": "both"}, ValueError, "norm='both' is not available: choose 'pre' or 'post'"),
         ({"activation": "selu"}, ValueError, "activation='selu' is not available"),
+        ({"layer_scale": 0.0}, ValueError, "layer_scale=0.0: expected a number above 0, to 1"),
+        ({"layer_scale": "1e-4"}, TypeError, "layer_scale='1e-4': expected a number"),
         ({"dropout": 1.0}, ValueError, "dropout=1.0: expected a number from 0 to below 1"),
         ({"attention_dropout": -0.1}, ValueError, "attention_dropout=-0.1: expected"),
         ({"drop_path": "0.1"}, TypeError, "drop_path='0.1': expected"),

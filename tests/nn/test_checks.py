@@ -6,8 +6,24 @@ import pytest
 import torch
 
 from vitlib import VisionTransformer, ViTConfig
-from vitlib.nn import activations, attention, blockwise, layer_norm, linear, loss, mlp, softmax
-from vitlib.nn.block import block_backward, block_forward
+from vitlib.nn import (
+    activations,
+    attention,
+    blockwise,
+    layer_norm,
+    layer_scale,
+    linear,
+    loss,
+    mlp,
+    sigmoid_loss,
+    softmax,
+)
+from vitlib.nn.block import (
+    block_backward,
+    block_forward,
+    scaled_backward,
+    scaled_forward,
+)
 from vitlib.nn.dropout import Drop, dropout_backward, dropout_forward
 from vitlib.nn.embedding import embedding_backward, embedding_forward
 from vitlib.nn.head import pre_logits, pre_logits_backward, pre_logits_forward
@@ -56,15 +72,28 @@ PAIRS = {
         *pair(layer_norm, "layer_norm"),
         lambda: (torch.randn(X), torch.randn(4), torch.randn(4)),
     ),
+    "layer_scale": (
+        *pair(layer_scale, "layer_scale"),
+        lambda: (torch.randn(X), torch.randn(4)),
+    ),
     **{name: (*pair, lambda: (torch.randn(X),)) for name, pair in activations.ACTIVATIONS.items()},
     "mlp": (*pair(mlp, "mlp"), lambda: (torch.randn(X), weights(6, 4), weights(4, 6))),
     "block": (block_forward, block_backward, lambda: (torch.randn(X), block_parameters(), 2, 1e-6)),
+    "scaled": (
+        scaled_forward,
+        scaled_backward,
+        lambda: (torch.randn(X), block_parameters(), (torch.randn(4), torch.randn(4)), 2, 1e-6),
+    ),
     "pre_logits": (
         pre_logits_forward,
         pre_logits_backward,
         lambda: (torch.randn(3, 4), *weights(4, 4)),
     ),
     "loss": (*pair(loss, "cross_entropy"), lambda: (torch.randn(3, 4), torch.tensor([0, 3, 1]))),
+    "sigmoid_loss": (
+        *pair(sigmoid_loss, "binary_cross_entropy"),
+        lambda: (torch.randn(3, 4), torch.tensor([0, 3, 1])),
+    ),
     "network": (vit_forward, vit_backward, lambda: (torch.randn(2, 1, 4, 4), parameters(), CONFIG)),
 }
 
@@ -138,7 +167,8 @@ def test_what_is_no_number_in_the_input_reaches_the_gradients(name, fault):
     y, saved = forward(x, *others)
     grads = backward(torch.ones_like(y), saved)
     flat = [grads] if isinstance(grads, torch.Tensor) else tensors(grads)
-    linear_alone = name == "relu" and fault == math.inf  # a finite slope, rightly
+    # their slopes are finite at infinity, rightly
+    linear_alone = name in ("relu", "sigmoid_loss") and fault == math.inf
     assert linear_alone or not all(grad.isfinite().all() for grad in flat)
 
 

@@ -22,6 +22,7 @@ CONFIG = ViTConfig(
     heads=2,
     mlp_dim=12,
     registers=1,
+    layer_scale=0.1,
     head="mlp",
 )
 TRAINED = {
@@ -46,6 +47,8 @@ TRAINED = {
     "one first layer": lambda name: name.startswith("blocks.1.mlp.fc1"),
     "one second layer": lambda name: name.startswith("blocks.1.mlp.fc2"),
     "one bias of queries, keys and values": lambda name: name == "blocks.1.attn.qkv.bias",
+    "the factors of one first branch": lambda name: name == "blocks.1.ls1.gamma",
+    "the factors of one second branch": lambda name: name == "blocks.1.ls2.gamma",
     "nothing but the image": lambda name: False,
 }
 

@@ -23,7 +23,7 @@ CHOICES = {
     "readout": [("cls", False), ("mean", False), ("mean", True)],
     "activation": ["gelu", "gelu_tanh", "relu", "swiglu"],
     "head": ["linear", "mlp"],
-    "registers": [0, 2],
+    "registers": [(0, None), (2, 0.1)],  # and LayerScale, to whose gradients they do nothing
     "qkv_bias": [True, False],
     "dropped": [(0.0, 0.0), (0.3, 0.0), (0.3, 0.5)],  # numbers, weights and paths; patches
     "sizes": [(4, 2), ((4, 6), (2, 3))],
@@ -36,6 +36,7 @@ def configurations(position, norm):
         options = dict(zip(CHOICES, values, strict=True))
         (pool, after), (rate, patch_rate) = options.pop("readout"), options.pop("dropped")
         image_size, patch_size = options.pop("sizes")
+        registers, layer_scale = options.pop("registers")
         if not (after and norm == "post"):
             yield replace(
                 CONFIG,
@@ -47,6 +48,8 @@ def configurations(position, norm):
                 attention_dropout=rate,
                 drop_path=rate,
                 patch_dropout=patch_rate,
+                registers=registers,
+                layer_scale=layer_scale,
                 image_size=image_size,
                 patch_size=patch_size,
                 **options,

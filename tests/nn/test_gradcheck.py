@@ -5,13 +5,14 @@ import torch
 
 from vitlib import VisionTransformer, ViTConfig
 from vitlib.nn.attention import attention
-from vitlib.nn.block import block
+from vitlib.nn.block import block, scaled
 from vitlib.nn.blockwise import blockwise_attention
 from vitlib.nn.class_token import class_token, registers
 from vitlib.nn.dropout import Drop, dropout
 from vitlib.nn.embedding import embedding
 from vitlib.nn.head import pre_logits
 from vitlib.nn.layer_norm import layer_norm
+from vitlib.nn.layer_scale import layer_scale
 from vitlib.nn.linear import linear
 from vitlib.nn.loss import cross_entropy
 from vitlib.nn.mlp import mlp
@@ -21,6 +22,7 @@ from vitlib.nn.pooling import pool
 from vitlib.nn.positions import positions
 from vitlib.nn.resize import resize_positions
 from vitlib.nn.rotary import rope_table, rotary
+from vitlib.nn.sigmoid_loss import binary_cross_entropy
 from vitlib.nn.softmax import softmax
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -59,6 +61,7 @@ FUNCTIONS = {
     "blockwise": (blockwise_attention, lambda: (*attention_inputs(), 2)),
     "multi_head": (multi_head, lambda: (torch.randn(2, 3, 4), layer(12, 4), layer(4, 4), 2)),
     "layer_norm": (layer_norm, lambda: (torch.randn(2, 3, 4), *norm(), 0.1)),
+    "layer_scale": (layer_scale, lambda: (torch.randn(2, 3, 4), torch.randn(4))),
     "mlp": (mlp, lambda: (torch.randn(2, 3, 4), layer(6, 4), layer(4, 6))),
     "dropout": (dropout, lambda: (torch.randn(2, 3), masked(2, 3))),
     "block": (
@@ -70,10 +73,24 @@ FUNCTIONS = {
             0.1,
         ),
     ),
+    "scaled": (
+        scaled,
+        lambda: (
+            torch.randn(2, 3, 4),
+            (norm(), (layer(12, 4), layer(4, 4)), norm(), (layer(6, 4), layer(4, 6))),
+            norm(),
+            2,
+            0.1,
+        ),
+    ),
     "pool": (pool, lambda: (torch.randn(2, 5, 4), "mean", 2)),
     "pre_logits": (pre_logits, lambda: (torch.randn(2, 4), *layer(4, 4))),
     "cross_entropy": (
         lambda z, y: cross_entropy(z, y, 0.1, gradients="derived"),
+        lambda: (torch.randn(3, 4), torch.rand(3, 4)),
+    ),
+    "binary_cross_entropy": (
+        lambda z, y: binary_cross_entropy(z, y, gradients="derived"),
         lambda: (torch.randn(3, 4), torch.rand(3, 4)),
     ),
 }

@@ -179,13 +179,14 @@ def test_the_mlp_head_begins_with_their_pooler(gradients):
 @MODES
 @pytest.mark.parametrize("activation", ["gelu", "swiglu"])
 @pytest.mark.parametrize("registers", [1, 4])
-def test_registers_and_swiglu_are_dinov2s(gradients, activation, registers):
+def test_registers_layer_scale_and_swiglu_are_dinov2s(gradients, activation, registers):
     config = replace(
         CONFIG,
         image_size=24,
         gradients=gradients,
         activation=activation,
         registers=registers,
+        layer_scale=0.1,
         mlp_dim=64 if activation == "swiglu" else 96,
     )
     gated = activation == "swiglu"
@@ -199,17 +200,19 @@ def test_registers_and_swiglu_are_dinov2s(gradients, activation, registers):
             )
         )
     )
-    scales = [name for name, _ in theirs.named_parameters() if "layer_scale" in name]
-    for name in scales:
-        torch.nn.init.ones_(theirs.get_parameter(name))
     fc1 = ("mlp.gate_proj", "mlp.up_proj") if gated else ("mlp.fc1",)
     fc2 = "mlp.down_proj" if gated else "mlp.fc2"
     norms = "norm1", "norm2", "layernorm"
     stacks = names(config, "", "encoder.layer.{}", norms, fc1, fc2)
     ours = draw(VisionTransformer(config))
     stacks |= {f"head.{kind}": [f"head.{kind}"] for kind in ("weight", "bias")}
+    stacks |= {
+        f"blocks.{i}.ls{number}.gamma": [f"encoder.layer.{i}.layer_scale{number}.lambda1"]
+        for i in range(config.depth)
+        for number in (1, 2)
+    }
     theirs.head = ours.head
-    copy_weights(theirs, ours, stacks, unused=[*scales, "embeddings.mask_token"])
+    copy_weights(theirs, ours, stacks, unused=["embeddings.mask_token"])
     x = images(config)
     expected = theirs(x).last_hidden_state
     torch.testing.assert_close(ours.tokens(x), expected, rtol=0, atol=1e-10)

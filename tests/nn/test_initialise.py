@@ -10,7 +10,7 @@ from vitlib.nn.initialise import initialise, packed_matrices
 
 CONFIG = ViTConfig(
     image_size=32, dim=256, depth=1, heads=4, mlp_dim=512, num_classes=10, head="mlp",
-    activation="swiglu", registers=2,
+    activation="swiglu", registers=2, layer_scale=1e-4,
 )  # fmt: skip
 
 
@@ -63,6 +63,13 @@ def test_the_first_loss_is_log_k():
         assert not weights[name].any(), name
     assert (weights["norm.weight"] == 1).all()
     assert not model(torch.randn(3, 3, 32, 32)).any()
+
+
+@pytest.mark.parametrize("like", ["timm", "big_vision"])
+def test_factors_of_branches_start_where_the_configuration_says(like):
+    _, weights = drawn(like)
+    for name in ("blocks.0.ls1.gamma", "blocks.0.ls2.gamma"):
+        assert (weights[name] == 1e-4).all()
 
 
 def test_timms_is_what_a_model_is_made_with():

@@ -32,6 +32,7 @@ CHOICES = {
     "head": ["linear", "mlp"],
     "registers": [0, 2],
     "qkv_bias": [True, False],
+    "layer_scale": [None, 0.1],
 }
 
 
@@ -142,11 +143,13 @@ def reference(x, weights, config):
         x = torch.cat([x[:, : len(front)], some, x[:, len(front) :]], 1)
     for i in range(config.depth):
         for layer, name in ((attention, "attn"), (mlp, "mlp")):
-            own = f"blocks.{i}.norm{1 if name == 'attn' else 2}"
+            number = 1 if name == "attn" else 2
+            own = f"blocks.{i}.norm{number}"
+            scale = weights.get(f"blocks.{i}.ls{number}.gamma", torch.ones(config.dim)).diag()
             if config.norm == "pre":
-                x = x + layer(norm(x, own), f"blocks.{i}.{name}")
+                x = x + layer(norm(x, own), f"blocks.{i}.{name}") @ scale
             else:
-                x = norm(x + layer(x, f"blocks.{i}.{name}"), own)
+                x = norm(x + layer(x, f"blocks.{i}.{name}") @ scale, own)
     if config.norm == "pre" and not config.norm_after_pool:
         x = norm(x, "norm")
     y = x[:, 0] if config.pool == "cls" else x[:, config.registers :].mean(1)
@@ -203,7 +206,8 @@ def test_each_choice_meets_each_other():
 @pytest.mark.parametrize("norm", ["pre", "post"])
 @pytest.mark.parametrize("rate", ["dropout", "attention_dropout", "drop_path", "patch_dropout"])
 def test_all_three_ways_drop_the_same(rate, norm):
-    config = replace(CONFIG, norm=norm, registers=1, activation="swiglu", **{rate: 0.4})
+    options = {"registers": 1, "activation": "swiglu", "layer_scale": 0.1, rate: 0.4}
+    config = replace(CONFIG, norm=norm, **options)
     weights = {name: p.detach() for name, p in random_model(config).named_parameters()}
     x, cotangent = images(), torch.randn(3, config.num_classes)
     found = []
@@ -249,6 +253,11 @@ def test_drop_path_grows_with_depth():
         ({"position": "sincos2d"}, [], ["pos_embed"]),
         ({"position": "rope2d"}, [], ["pos_embed"]),
         ({"registers": 2}, ["reg_token"], []),
+        (
+            {"layer_scale": 0.1},
+            [f"blocks.{i}.ls{number}.gamma" for i in (0, 1) for number in (1, 2)],
+            [],
+        ),
         ({"head": "mlp"}, ["pre_logits.fc.weight", "pre_logits.fc.bias"], []),
     ],
     ids=str,

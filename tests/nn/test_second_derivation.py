@@ -22,11 +22,14 @@ from vitlib.nn.activations import (
 )
 from vitlib.nn.attention import attention_backward, attention_forward
 from vitlib.nn.block import (
+    FACTORS,
     block_backward,
     block_forward,
     branch_backward,
     branch_forward,
     draw_drops,
+    scaled_backward,
+    scaled_forward,
 )
 from vitlib.nn.blockwise import blockwise_backward, blockwise_forward
 from vitlib.nn.class_token import (
@@ -39,6 +42,7 @@ from vitlib.nn.dropout import draw, dropout_backward, dropout_forward
 from vitlib.nn.embedding import embedding_backward, embedding_forward
 from vitlib.nn.head import head_backward, head_forward, pre_logits_backward, pre_logits_forward
 from vitlib.nn.layer_norm import layer_norm_backward, layer_norm_forward
+from vitlib.nn.layer_scale import layer_scale_backward, layer_scale_forward
 from vitlib.nn.linear import linear_backward, linear_forward
 from vitlib.nn.loss import cross_entropy_backward, cross_entropy_forward
 from vitlib.nn.mlp import mlp_backward, mlp_forward
@@ -50,6 +54,7 @@ from vitlib.nn.positions import position_table, positions_backward, positions_fo
 from vitlib.nn.readout import readout_backward, readout_forward
 from vitlib.nn.resize import resize_backward, resize_forward, resize_matrix
 from vitlib.nn.rotary import rope_table, rotary_backward, rotary_forward
+from vitlib.nn.sigmoid_loss import binary_cross_entropy_backward, binary_cross_entropy_forward
 from vitlib.nn.softmax import softmax_backward, softmax_forward
 from vitlib.nn.tokens import tokens_backward, tokens_forward
 from vitlib.nn.vit import draw_masks, vit_backward, vit_forward
@@ -73,6 +78,7 @@ CONFIGS = {
         dropout=0.2,
         attention_dropout=0.3,
         drop_path=0.4,
+        layer_scale=0.1,
     ),
     "rotary": ViTConfig(
         image_size=(4, 6),
@@ -119,6 +125,7 @@ CONFIGS = {
         head="mlp",
         attention_dropout=0.3,
         drop_path=0.3,
+        layer_scale=0.1,
     ),
 }
 FEWER = {
@@ -352,6 +359,14 @@ def test_cross_entropy(agree, smoothing):
         agree(grads, expected if targets is rows else expected[:1])
 
 
+def test_binary_cross_entropy(agree):
+    z, rows, labels = 3 * torch.randn(4, 5), torch.randn(4, 5), torch.tensor([0, 4, 2, 2])
+    for targets in (rows, labels):
+        grad, grads = run(binary_cross_entropy_forward, binary_cross_entropy_backward, z, targets)
+        expected = by_indices.binary_cross_entropy_grads(z, targets, grad)
+        agree(grads, expected if targets is rows else expected[:1])
+
+
 # Compositions
 
 
@@ -373,27 +388,37 @@ def mlp_of(params, activation, drops=(None, None)):
     )
 
 
+def test_layer_scale(agree):
+    x, gamma = torch.randn(3, 4, 5), torch.randn(5)
+    grad_y, grads = run(layer_scale_forward, layer_scale_backward, x, gamma)
+    agree(grads, by_indices.layer_scale_grads(x, gamma, grad_y))
+
+
 @DROPPED
 @pytest.mark.parametrize("place", ["pre", "post"])
-def test_branch(agree, place, rate):
+@pytest.mark.parametrize("gamma", [None, torch.tensor([0.3, -1.0, 2.0, 0.01, 0.7]).double()])
+def test_branch(agree, gamma, place, rate):
     x, norm = torch.randn(3, 4, 5), (torch.randn(5), torch.randn(5))
     params = torch.randn(7, 5), torch.randn(7), torch.randn(5, 7), torch.randn(5)
     path = draw((3, 1, 1), rate, CPU)
     y, saved = branch_forward(
-        x, lambda x: mlp_forward(x, params[:2], params[2:]), norm, 0.1, place, path
+        x, lambda x: mlp_forward(x, params[:2], params[2:]), norm, 0.1, place, gamma, path
     )
     grad_y = torch.randn_like(y)
-    needed = True, ((True, True), (True, True)), (True, True)
-    grad_x, grad_layer, grad_norm = branch_backward(grad_y, mlp_backward, saved, needed)
+    needed = True, ((True, True), (True, True)), (True, True), gamma is not None
+    grad_x, *parts = branch_backward(grad_y, mlp_backward, saved, needed)
+    grad_layer, grad_norm, grad_gamma = parts
     _, grads = by_indices.BRANCHES[place]
-    expected = grads(x, norm, 0.1, mlp_of(params, "gelu"), grad_y, keep(path))
-    agree([grad_x, grad_norm, grad_layer], expected)
+    layer = by_indices.scaled(mlp_of(params, "gelu"), gamma)
+    expected = grads(x, norm, 0.1, layer, grad_y, keep(path))
+    agree([grad_x, grad_norm, grad_layer, grad_gamma], expected)
 
 
 @DROPPED
 @pytest.mark.parametrize("place", ["pre", "post"])
+@pytest.mark.parametrize("scaled", [False, True])
 @pytest.mark.parametrize("activation", by_indices.ACTIVATIONS)
-def test_block(agree, activation, place, rate):
+def test_block(agree, activation, scaled, place, rate):
     B, T, D, H, M = 3, 4, 6, 2, 5
     x, U = torch.randn(B, T, D), 2 * M if activation == "swiglu" else M
     norm1, norm2, qkv, proj, fc1, fc2 = (
@@ -402,13 +427,21 @@ def test_block(agree, activation, place, rate):
     )
     drops = draw_drops((B, T, D), H, M, (rate, rate, rate), CPU)
     weights, options = (norm1, (qkv, proj), norm2, (fc1, fc2)), (H, 0.1, place, activation, None)
-    grad_y, grads = run(block_forward, block_backward, x, weights, *options, drops)
+    scales = (torch.randn(D), torch.randn(D)) if scaled else (None, None)
+    if scaled:
+        pair, inputs = (scaled_forward, scaled_backward), (x, weights, scales)
+    else:
+        pair, inputs = (block_forward, block_backward), (x, weights)
+    grad_y, grads = run(*pair, *inputs, *options, drops)
     grad_x, grad_norms, grad_attn, grad_mlp = by_indices.block_grads(
-        x, (*norm1, *norm2), 0.1, attention_of((*qkv, *proj), H, None, drops.attn),
-        mlp_of((*fc1, *fc2), activation, drops.mlp), place, grad_y,
+        x, (*norm1, *norm2), 0.1,
+        by_indices.scaled(attention_of((*qkv, *proj), H, None, drops.attn), scales[0]),
+        by_indices.scaled(mlp_of((*fc1, *fc2), activation, drops.mlp), scales[1]), place, grad_y,
         keep(drops.attn_path), keep(drops.mlp_path),
     )  # fmt: skip
-    agree(grads, [grad_x, grad_norms[:2], grad_attn, grad_norms[2:], grad_mlp])
+    grad_scales = grad_attn[4:], grad_mlp[4:]
+    expected = [grad_x, grad_norms[:2], grad_attn[:4], grad_norms[2:], grad_mlp[:4], grad_scales]
+    agree(grads, expected)
 
 
 def weight_and_bias(*layers):
@@ -457,15 +490,19 @@ def network_by_indices(images, p, config, grad_z, drops):
             [f"blocks.{i}.{name}" for name in weight_and_bias(*layers)]
             for layers in (("norm1", "norm2"), ("attn.qkv", "attn.proj"), ("mlp.fc1", "mlp.fc2"))
         )
+        scales = [f"blocks.{i}.{name}" for name in FACTORS if config.layer_scale]
+        gamma1, gamma2 = [p[name] for name in scales] or (None, None)
+        exchange = attention_of([p.get(name) for name in attn], config.heads, angles, drop.attn)
+        think = mlp_of([p[name] for name in mlp], config.activation, drop.mlp)
         layers = (
             [p[name] for name in norm],
             config.layer_norm_eps,
-            attention_of([p.get(name) for name in attn], config.heads, angles, drop.attn),
-            mlp_of([p[name] for name in mlp], config.activation, drop.mlp),
+            by_indices.scaled(exchange, gamma1),
+            by_indices.scaled(think, gamma2),
             config.norm,
         )
         paths = keep(drop.attn_path), keep(drop.mlp_path)
-        blocks.append((x, layers, paths, (*norm, *attn, *mlp)))
+        blocks.append((x, layers, paths, (*norm, *attn, *scales[:1], *mlp, *scales[1:])))
         x = by_indices.block_values(x, *layers, *paths)
     grad, grads = readout_by_indices(x, p, config, grad_z)
     for x, layers, paths, names in reversed(blocks):

@@ -26,6 +26,7 @@ OPTIONS = [
     {"activation": "swiglu"},
     {"head": "mlp"},
     {"qkv_bias": False},
+    {"layer_scale": 0.1},
     {"gradients": "derived"},
 ]
 SETTINGS = {"lr": 0.01, "weight_decay": 0.1, "betas": (0.9, 0.999)}
@@ -67,7 +68,7 @@ def test_every_trained_parameter_is_in_exactly_one_group(options, optimiser, lay
 
 
 def test_matrices_decay_and_nothing_else():
-    model = VisionTransformer(replace(CONFIG, registers=1, head="mlp"))
+    model = VisionTransformer(replace(CONFIG, registers=1, head="mlp", layer_scale=0.1))
     groups = parameter_groups(model, 0.1)
     assert sorted(group["weight_decay"] for group in groups) == [0, 0.1]
     assert {group["lr_scale"] for group in groups} == {1}

@@ -4,7 +4,7 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
 from vitlib.config import ViTConfig
 from vitlib.exercises import Answer, exercise, expect
@@ -154,6 +154,24 @@ def _(left_out_backward: Answer) -> None:
         cross_entropy(leaf, labels, ignore_index=-1).backward()
         assert leaf.grad is not None
         expect(left_out_backward(z.clone(), labels), leaf.grad, what)
+
+
+@exercise("loss-starting-bias")
+def _(starting_bias: Answer) -> None:
+    rows = torch.arange(20)[:, None]  # 20 images, of which so many show each class
+    several = (rows < torch.tensor([10, 4, 1, 17])).double()
+    for shown, what in [
+        (several, "no slope where an image may show several classes"),
+        (torch.eye(2).double(), "no slope for one image of each of two classes"),
+        (torch.eye(1000).double(), "no slope for one image of each of a thousand"),
+    ]:
+        bias = starting_bias(shown.mean(0))
+        leaf = torch.zeros(shown.shape[1:]).double() if bias is None else bias.detach().clone()
+        loss = binary_cross_entropy_with_logits(leaf.requires_grad_().expand_as(shown), shown)
+        loss.backward()
+        assert leaf.grad is not None
+        slope = None if bias is None else leaf.grad * shown.shape[1]
+        expect(slope, torch.zeros(shown.shape[1:]).double(), what)
 
 
 @exercise("optimisation-polar")

@@ -2,7 +2,8 @@
 
 *timm*: matrices and positions come from a normal distribution of standard deviation 0.02, cut off
 at ±2; class token and registers likewise with 1e-6; biases are zero, gains one. The patch embedding
-keeps the initialisation of a convolution.
+keeps the initialisation of a convolution. Factors of branches start, here and below, where the
+model's configuration says.
 
 *big_vision* (`big_vision/models/vit.py`): matrices are uniform in ± √(6 / (D_in + D_out)) (Glorot
 and Bengio 2010), queries, keys and values each for themselves; the patch embedding is normal, cut
@@ -42,7 +43,9 @@ def _as_in_timm(model: TokenEmbedding) -> None:
 def _as_in_big_vision(model: TokenEmbedding) -> None:
     for name, parameter in model.named_parameters():
         *_, module, kind = ["", *name.split(".")]
-        if kind == "pos_embed":
+        if kind == "gamma":
+            nn.init.constant_(parameter, model.config.layer_scale or 0.0)
+        elif kind == "pos_embed":
             nn.init.normal_(parameter, std=1 / sqrt(model.config.dim))
         elif kind == "bias" and module in ("fc1", "fc2"):
             nn.init.normal_(parameter, std=1e-6)

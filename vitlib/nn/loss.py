@@ -93,7 +93,7 @@ def cross_entropy(
         TypeError: if logits are integers, labels are not, or λ is no number.
     """
     check_floating("cross_entropy", logits)
-    _check_shapes(logits, targets)
+    check_targets(logits, targets)
     check_label_smoothing(label_smoothing)
     logits = widen(logits)
     targets = targets if targets.is_floating_point() else targets.long()
@@ -108,14 +108,8 @@ def cross_entropy(
             label_smoothing=label_smoothing,
         )
     except (IndexError, RuntimeError) as error:
-        classes = logits.shape[1]
-        outside = targets[(targets < 0) | (targets >= classes)]
-        if targets.is_floating_point() or len(outside) == 0:
-            raise
-        raise ValueError(
-            f"label {outside[0].item()} is outside the model's {classes} classes: expected 0 to "
-            f"{classes - 1}."
-        ) from error
+        explain_labels(targets, logits.shape[1], error)
+        raise
 
 
 class CrossEntropyLoss(nn.Module):
@@ -163,7 +157,17 @@ def check_label_smoothing(label_smoothing: object) -> None:
         )
 
 
-def _check_shapes(logits: Tensor, targets: Tensor) -> None:
+def check_targets(logits: Tensor, targets: Tensor) -> None:
+    """Refuse targets that are neither a label nor a row for each image.
+
+    Args:
+        logits: (B, K).
+        targets: labels (B) or rows (B, K).
+
+    Raises:
+        ValueError: if shapes do not fit.
+        TypeError: if labels are no integers, or rows are.
+    """
     if logits.ndim != 2 or targets.shape not in (logits.shape, logits.shape[:1]):
         raise ValueError(
             f"logits {tuple(logits.shape)} and targets {tuple(targets.shape)} do not fit: expected "
@@ -174,3 +178,22 @@ def _check_shapes(logits: Tensor, targets: Tensor) -> None:
         raise TypeError(f"labels are {targets.dtype}: expected integers from 0 to K − 1.")
     if targets.ndim == 2 and not targets.is_floating_point():
         raise TypeError(f"rows of targets are {targets.dtype}: expected floating-point numbers.")
+
+
+def explain_labels(targets: Tensor, classes: int, error: Exception) -> None:
+    """Say which label PyTorch could not find among the classes, if that is what failed.
+
+    Args:
+        targets: labels (B) or rows (B, K).
+        classes: K.
+        error: what PyTorch said.
+
+    Raises:
+        ValueError: if a label is outside the classes.
+    """
+    outside = targets[(targets < 0) | (targets >= classes)]
+    if not targets.is_floating_point() and len(outside):
+        raise ValueError(
+            f"label {outside[0].item()} is outside the model's {classes} classes: expected 0 to "
+            f"{classes - 1}."
+        ) from error

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from vitlib.config import ViTConfig, named_config
 from vitlib.nn import block, readout, tokens
-from vitlib.nn.block import LAYERS, Block, block_backward, block_forward, draw_drops
+from vitlib.nn.block import FACTORS, LAYERS, Block, draw_drops, scaled_backward, scaled_forward
 from vitlib.nn.dropout import Drop, draw
 from vitlib.nn.head import Head, PreLogits
 from vitlib.nn.initialise import initialise
@@ -94,8 +94,9 @@ def vit_forward(
             layer(parameters, f"blocks.{i}.{name}") for name in LAYERS
         )
         weights = norm1, (qkv, proj), norm2, (fc1, fc2)
-        eps, norm, activation = config.layer_norm_eps, config.norm, config.activation
-        x, saved = block_forward(x, weights, config.heads, eps, norm, activation, rope, some)
+        factor1, factor2 = (parameters.get(f"blocks.{i}.{name}") for name in FACTORS)
+        options = config.heads, config.layer_norm_eps, config.norm, config.activation
+        x, saved = scaled_forward(x, weights, (factor1, factor2), *options, rope, some)
         saved_blocks.append(saved)
     logits, saved_readout = readout_forward(x, parameters, config)
     return logits, Saved(saved_tokens, tuple(saved_blocks), saved_readout)
@@ -106,11 +107,14 @@ def vit_backward(
 ) -> tuple[Float[Tensor, "B C height width"], dict[str, Tensor]]:
     """The gradients of the images and of all parameters, keyed like the state dict."""
     grad_x, layers = readout_backward(grad_logits, saved.readout)
+    scales: dict[str, Tensor | None] = {}
     for i, saved_block in reversed(list(enumerate(saved.blocks))):
-        grad_x, (norm1, attn, norm2, mlp) = block_backward(grad_x, saved_block)
+        grad_x, (norm1, attn, norm2, mlp), factors = scaled_backward(grad_x, saved_block)
         names = (f"blocks.{i}.{layer}" for layer in LAYERS)
         layers.update(zip(names, (norm1, *attn, norm2, *mlp), strict=True))
+        scales.update(zip((f"blocks.{i}.{name}" for name in FACTORS), factors, strict=True))
     grad_images, grads = tokens_backward(grad_x, saved.tokens)
+    grads.update((name, scale) for name, scale in scales.items() if scale is not None)
     for name, (weight, bias) in layers.items():
         grads[f"{name}.weight"] = weight
         if bias is not None:
@@ -134,8 +138,9 @@ class VisionTransformer(TokenEmbedding):
             *(
                 Block(
                     dim, config.heads, config.mlp_dim, qkv_bias=config.qkv_bias, eps=eps,
-                    norm=config.norm, activation=config.activation, dropout=config.dropout,
-                    attention_dropout=config.attention_dropout, drop_path=rate, gradients=gradients,
+                    norm=config.norm, activation=config.activation, layer_scale=config.layer_scale,
+                    dropout=config.dropout, attention_dropout=config.attention_dropout,
+                    drop_path=rate, gradients=gradients,
                 )
                 for rate in config.drop_path_rates
             )

@@ -13,7 +13,6 @@ import torch
 
 from vitlib.data import open_source
 from vitlib.data.seeds import generator_at, seed_of
-from vitlib.nn.loss import cross_entropy
 from vitlib.nn.vit import VisionTransformer
 from vitlib.train.augmented import AUGMENTATION, augmented, remaining
 from vitlib.train.ema import Ema
@@ -21,6 +20,7 @@ from vitlib.train.feed import Feed, make_feed
 from vitlib.train.folder import WEIGHTS
 from vitlib.train.journey import Journey
 from vitlib.train.judge import Verdict, judge
+from vitlib.train.objective import loss_of_ignorance, training_loss
 from vitlib.train.optimiser import clip, make_optimisers, set_rate
 from vitlib.train.processes import Processes, distribute, only_accumulating, processes
 from vitlib.train.progress import Progress, gemm_rate, opening_lines, training_flops
@@ -37,7 +37,7 @@ from vitlib.weights import load_weights, save_weights
 # Places of what is drawn, beside the step and the process (`vitlib.data.seeds`).
 _WEIGHTS, _MASKS = range(2)
 _HEED = 10  # steps of a GPU, which looking at it would hold up, from one look to the next
-_DIVERGED = 3  # times what a model loses that knows nothing, log K
+_DIVERGED = 3  # times what a model loses that knows nothing
 
 
 @dataclass(frozen=True)
@@ -164,8 +164,12 @@ def _train(
                 with only_accumulating(trained, number < len(parts)):
                     with autocast():
                         logits = trained(feed.normalisation(images))
-                        loss = cross_entropy(
-                            logits, targets, recipe.label_smoothing, config.gradients
+                        loss = training_loss(
+                            recipe.loss,
+                            logits,
+                            targets,
+                            label_smoothing=recipe.label_smoothing,
+                            gradients=config.gradients,
                         )
                     scaler.scale(loss / len(parts)).backward()
                 window.add(step, loss, logits, labels)
@@ -193,7 +197,7 @@ def _train(
             best = False
             if logs:
                 means = window.close(us)
-                if means.loss > _DIVERGED * math.log(config.num_classes):
+                if means.loss > _DIVERGED * loss_of_ignorance(recipe.loss, config.num_classes):
                     raise ValueError(
                         _lost(step, f"has grown to {means.loss:.3g}", steps_per_epoch, recipe)
                     )

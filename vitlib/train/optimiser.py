@@ -37,9 +37,9 @@ def parameter_groups(
     """Each trained parameter in exactly one group; those that are treated alike share one.
 
     Matrices decay, the rest does not. A matrix is what is multiplied with tokens: a `weight` of two
-    or more axes. Biases, the gains of layer norms, class token, registers and positions are added
-    or scale one entry at a time; pulling them towards zero would bias what the model says rather
-    than keep it simple. DeiT and big_vision do the same.
+    or more axes. Biases, gains, the factors of LayerScale, class token, registers and positions are
+    added or scale one entry at a time; pulling them towards zero would bias what the model says
+    rather than keep it simple. DeiT and big_vision do the same.
 
     With a layer decay ρ, the parameters of layer l learn ρ^(L + 1 − l) times as fast: the embedding
     is layer 0, the blocks are 1 to L, last norm and head are L + 1 (Clark et al. 2020, ELECTRA;

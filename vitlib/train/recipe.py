@@ -6,12 +6,13 @@ Every field is an option of `vitlib train RECIPE`, those of nested dataclasses i
 import json
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from vitlib.config import ViTConfig
 from vitlib.data.augment import Augment
 from vitlib.nn.loss import check_label_smoothing
 from vitlib.nn.vit import VisionTransformer
+from vitlib.train.objective import LossName
 from vitlib.train.optimiser import OptimiserName
 from vitlib.train.processes import Parallel
 from vitlib.train.schedule import Schedule
@@ -93,7 +94,11 @@ class Recipe(ABC):
         ema: What the moving average of the weights keeps of itself in a step, such as 0.999; the
             average is then what is tested and saved. 0: none.
         layer_decay: Factor on the learning rate from each block to the one below; 1: none.
-        label_smoothing: Part of each target that is given to all classes alike, from 0 to 1.
+        loss: "softmax", the cross-entropy of all classes together, or "sigmoid", the binary
+            cross-entropy of each on its own, in which every class of a mixture counts whole
+            (`vitlib.train.objective`). Tests take the softmax in either case.
+        label_smoothing: Part of each target that is given to all classes alike, from 0 to 1; with
+            a sigmoid, 0.
         seed: Decides initial weights, order of images, augmentation and dropout.
         log_every: Steps from one line of the log to the next; 0: one line an epoch.
         augment: How each batch is changed before the model sees it.
@@ -116,6 +121,7 @@ class Recipe(ABC):
     clip: float = 0.0
     ema: float = 0.0
     layer_decay: float = 1.0
+    loss: LossName = "softmax"
     label_smoothing: float = 0.0
     seed: int = 0
     log_every: int = 0
@@ -149,6 +155,13 @@ class Recipe(ABC):
         if not 0 <= self.warmup <= 1:
             raise ValueError(f"warmup is {self.warmup:g}: expected a part of the run, 0 to 1.")
         check_label_smoothing(self.label_smoothing)
+        if self.loss not in get_args(LossName):
+            raise ValueError(f"loss is {self.loss!r}: choose {' or '.join(get_args(LossName))}.")
+        if self.loss == "sigmoid" and self.label_smoothing:
+            raise ValueError(
+                f"label_smoothing is {self.label_smoothing:g}, which shares a target out among "
+                "classes; loss is sigmoid, which asks each class alone. Choose 0 or softmax."
+            )
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed is {self.seed}: expected 0 or more, below 2^63.")
         if self.log_every < 0:

@@ -44,10 +44,11 @@ class Line:
     Attributes:
         step: Steps of the optimiser done so far.
         epoch: Passes over the training images done so far, such as 2.5.
-        loss: Mean training loss since the line before, in nats.
+        loss: Mean training loss since the line before, in nats; the recipe says which it is.
         accuracy: Part of the training images since the line before, as augmented, that were told
             rightly.
-        validation_loss: Mean loss on the images kept out for decisions, in nats.
+        validation_loss: Mean cross-entropy of a softmax on the images kept out for decisions, in
+            nats.
         validation_accuracy: Part of these that were told rightly.
         lr: Learning rate of the last step.
         gradient_norm: Norm of the whole gradient in the last step, before clipping.

@@ -13,7 +13,7 @@ import pytest
 import torch
 from playwright.sync_api import Browser, sync_playwright
 
-jaxtyping.install_import_hook("vitlib.nn", "beartype.beartype")
+jaxtyping.install_import_hook(["vitlib.nn", "vitlib.fast"], "beartype.beartype")
 
 torch.set_num_threads(1)
 

@@ -10,9 +10,10 @@ positions. **Biases** are what a linear layer or a norm adds.
 them, the scores and the weighted averages of attention T² D each. Sums, norms, softmax, activations
 and the turning of rotary positions are not counted.
 
-**Memory** is what waits between the forward pass and the derived backward pass, in bytes, at four
-bytes a number and one a mask entry; weights and fixed tables are not in it. What two layers need is
-kept once, and listed with the layer that reads it:
+**Memory** is what waits between the forward pass and the derived backward pass as it is derived
+(its fast twins, `vitlib.fast`, keep less), in bytes, at four bytes a number and one a mask entry;
+weights and fixed tables are not in it. What two layers need is kept once, and listed with the layer
+that reads it:
 
     linear layer   its input
     norm           X̂ and 1/σ, D + 1 numbers a token
@@ -20,6 +21,7 @@ kept once, and listed with the layer that reads it:
                    Q, K, V, O and L, 4 T D + H T; with rotary positions Q and K are kept as they
                    were projected, too, since V is a part of the same tensor
     activation     its input
+    LayerScale     its input
     dropout        its mask, listed with the layer in front of it
 
 A class token is a part of the tensor of all tokens, so whoever reads it keeps them all.
@@ -232,17 +234,24 @@ def _block(name: str, config: ViTConfig, drops_path: bool) -> Iterable[Layer]:
         kept += _NUMBER * 2 * T * D
     if config.attention_dropout:
         kept += H * T * T
-    masks = T * D * drops + drops_path
+    path, scaled = int(drops_path), config.layer_scale is not None
+    masks = T * D * drops + path * (not scaled)
+    scale1, scale2 = (
+        [Layer(f"{name}.ls{i}", (T, D), (T, D), D, memory=_NUMBER * T * D + path)] * scaled
+        for i in (1, 2)
+    )
     norm1, norm2 = (_norm(f"{name}.norm{i}", (T, D)) for i in (1, 2))
     exchange = (
         _linear(f"{name}.attn.qkv", (T, D), 3 * D, config.qkv_bias),
         Layer(f"{name}.attn", (T, 3 * D), (T, D), multiply_adds=2 * T * T * D, memory=kept),
         _linear(f"{name}.attn.proj", (T, D), D, masks=masks),
+        *scale1,
     )
     think = (
         _linear(f"{name}.mlp.fc1", (T, D), U),
         Layer(f"{name}.mlp.act", (T, U), (T, M), memory=_NUMBER * T * U + T * M * drops),
         _linear(f"{name}.mlp.fc2", (T, M), D, masks=masks),
+        *scale2,
     )
     if config.norm == "pre":
         return norm1, *exchange, norm2, *think

@@ -7,8 +7,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from vitlib import fast
+
 TOLERANCE = 1e-9
 STEP = 1e-3
+
+
+@pytest.fixture(autouse=True)
+def _readable():
+    """What is tested here is vitlib.nn itself; tests/fast compares its fast twins with it."""
+    with fast.readable():
+        yield
 
 
 def tensors(nest):

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import wraps
 from inspect import signature
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,10 +27,28 @@ from torch.amp.autocast_mode import is_autocast_available
 
 from vitlib.nn.checks import check_floating
 
-__all__ = ["Unneeded", "any_needed", "derived"]
+__all__ = ["TWINS", "Twin", "Unneeded", "any_needed", "derived"]
 
 Forward = Callable[..., tuple[Tensor, Any]]
 Backward = Callable[..., Any]
+
+
+class Twin(NamedTuple):
+    """Another pair for the same function, and where to take it.
+
+    Attributes:
+        forward: As the readable one; what it saves may be something else.
+        backward: The one that belongs to it.
+        fits: Whether it can take these inputs.
+    """
+
+    forward: Forward
+    backward: Backward
+    fits: Callable[..., bool]
+
+
+TWINS: dict[Forward, Twin] = {}
+"""Faster pairs by the readable forward that they stand in for (`vitlib.fast`)."""
 
 if TYPE_CHECKING:
     Unneeded = Any
@@ -67,16 +85,19 @@ def derived(forward: Forward, backward: Backward) -> Callable[..., Tensor]:
         RuntimeError: from the function, when its gradient is differentiated again.
     """
     name = forward.__name__.removesuffix("_forward")
-    selective = "needed" in signature(backward).parameters
 
     # torch.compile breaks its graph at the function and goes on behind it. The public name of this
     # decorator, torch.compiler.disable, would import the compiler together with this module.
     @torch._disable_dynamo  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
     def by_derivation(*inputs: Any) -> Tensor:
+        ahead, back = forward, backward
+        if (twin := TWINS.get(forward)) and twin.fits(*inputs):
+            ahead, back = twin.forward, twin.backward
         tensors = [leaf for leaf in _leaves(inputs) if isinstance(leaf, Tensor)]
         if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
-            return forward(*inputs)[0]
-        call = _Call(forward, backward, selective, _form(inputs))
+            return ahead(*inputs)[0]
+        selective = "needed" in signature(back).parameters
+        call = _Call(ahead, back, selective, _form(inputs))
         outputs: tuple[Tensor, ...] = _Derived.apply(call, *tensors)  # pyright: ignore[reportAssignmentType]
         return outputs[0]
 

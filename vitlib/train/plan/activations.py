@@ -12,6 +12,10 @@ width D, H heads, an MLP of width M whose activation reads U numbers (2 M with g
     proj          what it reads: O itself           O, with the heads side by side
     activation    its input; a ReLU its output      its input
     fc1, fc2      what they read                    the same
+    LayerScale    its input, T D                    the same
+
+Where the fast twin of a derived block runs (`vitlib.fast`), a block keeps its input, 2 numbers a
+token and norm, Q K V, what enters its second half, and the activation's input; nothing else.
 
 How many bytes a number has depends on who narrows it. `torch.autocast` narrows what matrix products
 read and make. A derived linear layer keeps what it was given, not the narrowed copy, and adds a
@@ -27,6 +31,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from vitlib.config import ViTConfig
+from vitlib.fast import fits
 from vitlib.nn.activations import hidden_width
 from vitlib.nn.blockwise import TILE
 from vitlib.nn.multi_head import EXPLICIT_TOKENS
@@ -110,19 +115,26 @@ def activations(config: ViTConfig, narrowing: Narrowing, on_cpu: bool) -> Activa
     """
     widths = _widths(config, narrowing, on_cpu)
     rates = config.drop_path_rates
+    fast = is_fast(config, narrowing, on_cpu)
+    block = _fast_block if fast else _block
     return Activations(
         tokens=_tokens(config, widths),
-        blocks=tuple(_block(config, widths, bool(rate)) for rate in rates),
+        blocks=tuple(block(config, widths, bool(rate)) for rate in rates),
         entrance=widths.stream * trained_tokens(config) * config.dim,
         readout=_readout(config, widths, narrowing),
         loss=config.num_classes * (widths.logit + WIDE),
-        work=_work(config, widths),
+        work=_work(config, widths, fast),
     )
 
 
 def trained_tokens(config: ViTConfig) -> int:
     """T in a step of training, after `patch_dropout`."""
     return config.num_prefix_tokens + config.num_kept_patches
+
+
+def is_fast(config: ViTConfig, narrowing: Narrowing, on_cpu: bool) -> bool:
+    """Whether the derived blocks run as their fast twins."""
+    return config.gradients == "derived" and on_cpu and narrowing == "none" and fits(config)
 
 
 def fuses_attention(config: ViTConfig) -> bool:
@@ -194,9 +206,21 @@ def _block(config: ViTConfig, widths: _Widths, drops_path: bool) -> int:
     )
     masks = 2 * (T * D * bool(config.dropout) + drops_path) + T * M * bool(config.dropout)
     linears = widths.read * 2 * T * D + widths.hidden * T * M
+    scales = widths.read * 2 * T * D * (config.layer_scale is not None)
     return (
-        2 * norm + linears + sum(_attention(config, widths)) + _bend(config, widths, T, U) + masks
+        2 * norm
+        + linears
+        + scales
+        + sum(_attention(config, widths))
+        + _bend(config, widths, T, U)
+        + masks
     )
+
+
+def _fast_block(config: ViTConfig, widths: _Widths, drops_path: bool) -> int:
+    T, D, M = trained_tokens(config), config.dim, config.mlp_dim
+    numbers = 2 * widths.stream * D + 4 * widths.statistic + widths.packed * 3 * D
+    return T * (numbers + widths.hidden * M) + 2 * drops_path
 
 
 def _attention(config: ViTConfig, widths: _Widths) -> Iterable[int]:
@@ -245,7 +269,7 @@ def _readout(config: ViTConfig, widths: _Widths, narrowing: Narrowing) -> int:
     return kept
 
 
-def _work(config: ViTConfig, widths: _Widths) -> int:
+def _work(config: ViTConfig, widths: _Widths, fast: bool) -> int:
     """The most that a block's backward pass holds at a time, beside what it frees meanwhile."""
     T, D, M, H = trained_tokens(config), config.dim, config.mlp_dim, config.heads
     U = hidden_width(config.activation, M)
@@ -253,6 +277,9 @@ def _work(config: ViTConfig, widths: _Widths) -> int:
     if config.gradients == "autograd":
         mlp = widths.hidden * T * (U + M * (config.activation == "relu"))
         attention += widths.weights * H * T * T * bool(config.attention_dropout)
+    elif fast:  # A and its gradient; Q K V, their gradients, in two orders; O
+        mlp = widths.hidden * T * M
+        attention = widths.packed * 13 * T * D + 2 * widths.weights * H * T * T
     else:
         mlp = 4 * widths.hidden * T * U
         # some matrices of weights and their gradients, all of them or a tile of each head

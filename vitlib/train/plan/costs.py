@@ -25,6 +25,7 @@ from vitlib.train.plan.activations import (
     WIDE,
     activations,
     fuses_attention,
+    is_fast,
     tiles_attention,
     trained_tokens,
 )
@@ -112,11 +113,14 @@ def work(setup: Setup) -> Work:
     _, *layers = summary(short).layers
     attention = _products(layer for layer in layers if layer.name.endswith(".attn"))
     forward = embedding.multiply_adds + _products(layers)
+    fast = is_fast(config, setup.narrowing, setup.on_cpu)
     again = attention / 2 if fuses_attention(config) or tiles_attention(config) else 0
+    again += attention * fast
     recomputed = 0
     if setup.recompute:
         recomputed = _products(layer for layer in layers if layer.name.startswith("blocks."))
-        if config.gradients == "autograd" and config.norm == "pre" and not config.dropout:
+        ends_in_fc2 = config.norm == "pre" and not config.dropout and config.layer_scale is None
+        if config.gradients == "autograd" and ends_in_fc2:
             # PyTorch stops where the last saved tensor is rebuilt: a mask behind fc2, or its input
             unmasked = [i for i, rate in enumerate(config.drop_path_rates) if not rate]
             last = {f"blocks.{i}.mlp.fc2" for i in unmasked}
@@ -164,6 +168,7 @@ _TRAFFIC = {
     ("derived", False): 17,
     ("derived", True): 19,
 }
+_FAST_TRAFFIC = 13  # the same for fast twins, which keep less and compute it again
 _FORWARD = 0.35  # the forward pass's part of it
 _TILES = 24  # numbers that attention by tiles reads and writes for each of its T² weights
 
@@ -172,7 +177,9 @@ def traffic(setup: Setup) -> int:
     """Bytes between memory and processor in a step, but for those of matrix products."""
     config = setup.config
     kept = activations(config, setup.narrowing, setup.on_cpu).kept(recompute=False)
-    moved = _TRAFFIC[config.gradients, setup.narrowing == "autocast"] * kept
+    fast = is_fast(config, setup.narrowing, setup.on_cpu)
+    times_kept = _TRAFFIC[config.gradients, setup.narrowing == "autocast"]
+    moved = (_FAST_TRAFFIC if fast else times_kept) * kept
     if tiles_attention(config):
         tokens = trained_tokens(config)
         moved += _TILES * WIDE * config.depth * config.heads * tokens**2

@@ -1,0 +1,158 @@
+"""The encoder block, rewritten for speed: the twin of `vitlib.nn.block`.
+
+    X X' Y (B, T, D)   U (B, T, M)
+
+For pre-norm blocks with a GELU. The formulas are those of the parts in `vitlib.nn`; what differs is
+how they are computed:
+
+- **Fused kernels.** Norm, softmax and GELU, forward and backward, are one of PyTorch's each.
+- **Sums inside products.** A residual sum is a product that adds to X + b where X + b already lies,
+  so no branch is written down on its own.
+- **Attention** of all heads in batched products (`vitlib.fast.attention`).
+- **Memory used again.** Going backward, a gradient takes the place of what it was the last to read.
+- **Less kept.** X, Q K V, X', U and two numbers a token and norm, 5 D + M + 4 for each token, where
+  the readable form keeps 8 D + 2 M + H T + 2. The outputs of the norms, A, O and GELU(U) are
+  computed again where they are read, from what has to be fetched there anyway.
+
+An image may drop a whole branch (`drop_path`); that branch is written down.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from vitlib.fast.attention import Heads, attention_backward, attention_forward
+from vitlib.nn.block import NO_DROPS, Drops, Gradients, NormWeights, Parameters
+from vitlib.nn.dropout import Drop, dropout_backward, dropout_forward
+from vitlib.nn.linear import Weights
+
+_aten = torch.ops.aten
+APPROXIMATE = {"gelu": "none", "gelu_tanh": "tanh"}
+"""What PyTorch calls the activations that are here."""
+
+Rows = Float[Tensor, "R D"]
+LayerGradients = tuple[Tensor, Tensor | None]
+
+
+class SavedNorm(NamedTuple):
+    """What the backward pass of a norm needs."""
+
+    x: Rows
+    mean: Float[Tensor, "R 1"]
+    inverse_sigma: Float[Tensor, "R 1"]
+    weights: NormWeights
+    eps: float
+
+
+class Saved(NamedTuple):
+    """What the backward pass of a block needs."""
+
+    norm1: SavedNorm
+    heads: Heads
+    qkv: Weights
+    proj: Weights
+    norm2: SavedNorm
+    u: Float[Tensor, "R M"]
+    fc1: Weights
+    fc2: Weights
+    activation: str
+    paths: tuple[Drop | None, Drop | None]
+    shape: torch.Size
+
+
+def block_forward(
+    x: Float[Tensor, "B T D"],
+    parameters: Parameters,
+    heads: int,
+    eps: float,
+    norm: str = "pre",
+    activation: str = "gelu",
+    rope: None = None,
+    drops: Drops = NO_DROPS,
+) -> tuple[Float[Tensor, "B T D"], Saved]:
+    """Exchange between tokens, then thought within each. Arguments: see `vitlib.nn.block`."""
+    norm1, (qkv, proj), norm2, (fc1, fc2) = parameters
+    paths = drops.attn_path, drops.mlp_path
+    normed, saved_norm1 = norm_forward(x.reshape(-1, x.shape[-1]), norm1, eps)
+    o, split = attention_forward(functional.linear(normed, *qkv), len(x), heads)
+    between = add_branch(saved_norm1.x, o, proj, paths[0], x.shape)
+    normed, saved_norm2 = norm_forward(between, norm2, eps)
+    u = functional.linear(normed, *fc1)
+    hidden = functional.gelu(u, approximate=APPROXIMATE[activation])
+    y = add_branch(between, hidden, fc2, paths[1], x.shape).view_as(x)
+    layers = qkv, proj, saved_norm2, u, fc1, fc2
+    return y, Saved(saved_norm1, split, *layers, activation, paths, x.shape)
+
+
+def block_backward(
+    grad_y: Float[Tensor, "B T D"], saved: Saved
+) -> tuple[Float[Tensor, "B T D"], Gradients]:
+    """The gradients of the input and of all parameters."""
+    shape, (attn_path, mlp_path) = saved.shape, saved.paths
+    grad_y = grad_y.contiguous()
+    rows_y = grad_y.view(-1, shape[-1])
+
+    grad_branch = dropout_backward(grad_y, mlp_path).view_as(rows_y)
+    hidden = functional.gelu(saved.u, approximate=APPROXIMATE[saved.activation])
+    grads_fc2 = weight_gradients(grad_branch, hidden, saved.fc2)
+    grad_hidden = torch.mm(grad_branch, saved.fc2[0], out=hidden)
+    grad_u = _aten.gelu_backward.grad_input(
+        grad_hidden, saved.u, approximate=APPROXIMATE[saved.activation], grad_input=grad_hidden
+    )
+    normed = norm_again(saved.norm2)
+    grads_fc1 = weight_gradients(grad_u, normed, saved.fc1)
+    grad_normed = torch.mm(grad_u, saved.fc1[0], out=normed)
+    grad_between, *grads_norm2 = norm_backward(grad_normed, saved.norm2)
+    grad_between += rows_y
+
+    grad_branch = dropout_backward(grad_between.view(shape), attn_path).view_as(rows_y)
+    grad_packed, o = attention_backward(grad_branch @ saved.proj[0], saved.heads, shape[0])
+    grads_proj = weight_gradients(grad_branch, o, saved.proj)
+    normed = norm_again(saved.norm1)
+    grads_qkv = weight_gradients(grad_packed, normed, saved.qkv)
+    grad_normed = torch.mm(grad_packed, saved.qkv[0], out=normed)
+    grad_x, *grads_norm1 = norm_backward(grad_normed, saved.norm1)
+    grad_x += grad_between
+
+    norms = (grads_norm1[0], grads_norm1[1]), (grads_norm2[0], grads_norm2[1])
+    return grad_x.view(shape), (norms[0], (grads_qkv, grads_proj), norms[1], (grads_fc1, grads_fc2))
+
+
+def norm_forward(x: Rows, weights: NormWeights, eps: float) -> tuple[Rows, SavedNorm]:
+    """Normalise each token, and keep the input."""
+    y, mean, inverse_sigma = _aten.native_layer_norm(x, x.shape[-1:], *weights, eps)
+    return y, SavedNorm(x, mean, inverse_sigma, weights, eps)
+
+
+def norm_again(saved: SavedNorm) -> Rows:
+    """The output, from the input that was kept."""
+    return functional.layer_norm(saved.x, saved.x.shape[-1:], *saved.weights, saved.eps)
+
+
+def norm_backward(
+    grad_y: Rows, saved: SavedNorm
+) -> tuple[Rows, Float[Tensor, " D"], Float[Tensor, " D"]]:
+    """The gradients of input, gain and bias."""
+    x, mean, inverse_sigma, weights, _ = saved
+    return _aten.native_layer_norm_backward(
+        grad_y, x, x.shape[-1:], mean, inverse_sigma, *weights, [True, True, True]
+    )
+
+
+def add_branch(
+    x: Rows, hidden: Float[Tensor, "R M"], layer: Weights, path: Drop | None, shape: torch.Size
+) -> Rows:
+    """X + H W + b, where an image may drop the branch."""
+    weight, bias = layer
+    if path is None and bias is not None:
+        return (x + bias).addmm_(hidden, weight.mT)
+    branch, _ = dropout_forward(functional.linear(hidden, weight, bias).view(shape), path)
+    return branch.view_as(x).add_(x)
+
+
+def weight_gradients(grad_y: Float[Tensor, "R K"], x: Rows, layer: Weights) -> LayerGradients:
+    """The gradients of a linear layer's weight and bias."""
+    return grad_y.mT @ x, None if layer[1] is None else grad_y.sum(0)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from vitlib.data.seeds import seed_of
+from vitlib.data.shipped import shipped
 from vitlib.nn.vit import VisionTransformer
 from vitlib.study import fashion_mnist
 from vitlib.train import Interrupted, train
@@ -61,6 +62,24 @@ def small(monkeypatch):
 
 def written(folder, study):
     return json.loads((folder / f"{study}.json").read_text())
+
+
+def stored(study):
+    return json.loads(shipped(f"{study}.json").read_text())
+
+
+def test_the_shipped_file_on_speed_holds_every_run():
+    runs = stored(fashion_mnist.SPEED)["runs"]
+    found = [(run["idea"], run["seed"], run["epochs"]) for run in runs]
+    rows = fashion_mnist.rows()
+    assert found == [(row.idea, row.recipe.seed, row.recipe.epochs) for row in rows]
+    assert {run["threads"] for run in runs} == {2}
+
+
+def test_the_shipped_file_on_speed_says_how_it_was_made():
+    about = stored(fashion_mnist.SPEED)["about"]
+    assert about["seeds"] == list(fashion_mnist.SEEDS)
+    assert about.keys() >= {"command", "date", "hardware", "python", "torch", "timm"}
 
 
 def test_each_row_changes_something_of_the_row_before():

@@ -5,6 +5,7 @@ states after a step, the most that was allocated during the next, and what that 
 """
 
 import json
+import os
 import sys
 
 import torch
@@ -114,8 +115,11 @@ def main():
     with sent:
         step()
     if us.first:
-        print(json.dumps({**held, "most": most, "sent": sent.bytes}))
-    dist.destroy_process_group()
+        print(json.dumps({**held, "most": most, "sent": sent.bytes}), flush=True)
+    dist.barrier()
+    # Without the end of the interpreter: it would wait for gloo's threads, and now and then one of
+    # them waits for the interpreter, to give back the hook's last callback.
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 import json
 import math
+import signal
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -7,7 +9,8 @@ import torch
 from torch.nn import functional
 
 from vitlib import data, load_model
-from vitlib.train import Digits, evaluate, train
+from vitlib.train import Digits, evaluate, loop, train
+from vitlib.train.processes import Processes
 from vitlib.weights import read_record
 
 SHORT = Digits(epochs=1, batch_size=200)
@@ -67,6 +70,27 @@ def test_the_stated_result_is_that_of_the_last_epochs_weights():
 def test_subnormals_are_flushed_while_training_and_kept_afterwards():
     train(SHORT, progress=False)
     assert torch.tensor(1e-40) * 1 > 0
+
+
+def test_who_leaves_the_other_processes_can_still_say_why(monkeypatch):
+    """A process that has lost another is soon sent SIGTERM by torchrun: it must not die of it."""
+
+    @contextmanager
+    def left_slowly():
+        try:
+            yield Processes(0, 1, torch.device("cpu"))
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+
+    deadly = []
+    before = signal.signal(signal.SIGTERM, lambda *_: deadly.append("SIGTERM"))
+    try:
+        monkeypatch.setattr(loop, "processes", left_slowly)
+        with pytest.raises(ValueError, match="Choose a smaller batch"):
+            train(replace(SHORT, batch_size=2_000), progress=False)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert deadly == []
 
 
 def test_evaluating_does_not_depend_on_the_batch_and_restores_the_mode():

@@ -77,7 +77,9 @@ def train(
         ConnectionError: Another of the processes has ended.
         Interrupted: The run was asked to stop, and has saved where it was.
     """
-    with processes() as us, settings(recipe.engine, us.device), listening() as stop:
+    # Listens longest: torchrun ends those whose neighbour has died by SIGTERM, which must not come
+    # before they have said so.
+    with listening() as stop, processes() as us, settings(recipe.engine, us.device):
         return _train(recipe, folder, overwrite, progress and us.first, us, stop)
 
 

@@ -62,6 +62,7 @@ OPTIONS = [
         "activation": "swiglu", "position": "rope2d", "head": "mlp", "registers": 2,
     },
 ]  # fmt: skip
+WHOLE_OR_NOT = pytest.mark.parametrize("whole", [True, False])
 EVERY_OPTION = pytest.mark.parametrize("options", OPTIONS, ids=str)
 
 
@@ -100,9 +101,9 @@ def configs(draw):
 CALLED = {"pre_logits.fc": "pre_logits"}  # who calls it, where a layer is not called as a module
 
 
-def on_meta(config):
+def on_meta(config, whole=True):
     with torch.device("meta"):
-        return VisionTransformer(config)
+        return model_of(config, whole)
 
 
 def images(config, batch=1, device="cpu"):
@@ -121,12 +122,20 @@ def counted_parameters(model):
     return {name: (count["weight"], count["bias"]) for name, count in counts.items()}
 
 
-def kept_bytes(config, batch=2):
+def model_of(config, whole):
+    """A model whose `forward` lets all tokens through, if it is to be whole: somebody looks."""
+    model = VisionTransformer(config)
+    if whole:
+        model.blocks[-1].mlp.register_forward_hook(lambda *_: None)
+    return model
+
+
+def kept_bytes(config, whole, batch=2):
     """What the graph holds on to: every storage once, without the model's own tensors.
 
     Of the readable form; its fast twins keep less.
     """
-    model = VisionTransformer(replace(config, gradients="derived"))
+    model = model_of(replace(config, gradients="derived"), whole)
     own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
     kept = {}
 
@@ -149,11 +158,11 @@ def assert_parameters(config):
     assert own == counted_parameters(on_meta(config))
 
 
-def assert_multiply_adds(config):
-    model = on_meta(config).eval()
+def assert_multiply_adds(config, whole):
+    model = on_meta(config, whole).eval()
     with FlopCounterMode(display=False) as counter:
         model(images(config, device="meta"))
-    layers = summary(config)
+    layers = summary(config, whole=whole)
     assert 2 * layers.total.multiply_adds == counter.get_total_flops()
     by_module = {
         name.removeprefix("VisionTransformer."): sum(flops.values())
@@ -168,10 +177,11 @@ def assert_multiply_adds(config):
 # Against the module
 
 
+@WHOLE_OR_NOT
 @pytest.mark.parametrize("name", list_models())
-def test_named_models_are_counted_as_they_are_built(name):
+def test_named_models_are_counted_as_they_are_built(name, whole):
     assert_parameters(named_config(name))
-    assert_multiply_adds(named_config(name))
+    assert_multiply_adds(named_config(name), whole)
 
 
 @pytest.mark.parametrize(("name", "published"), PUBLISHED.items())
@@ -184,25 +194,27 @@ def test_another_image_size_has_the_published_parameters_too():
     assert summary(config).parameters == 86_859_496
 
 
+@WHOLE_OR_NOT
 @EVERY_OPTION
-def test_every_option_is_counted(options):
+def test_every_option_is_counted(options, whole):
     config = replace(SMALL, **options)
     assert_parameters(config)
-    assert_multiply_adds(config)
+    assert_multiply_adds(config, whole)
 
 
+@WHOLE_OR_NOT
 @EVERY_OPTION
-def test_every_option_keeps_what_is_said(options):
+def test_every_option_keeps_what_is_said(options, whole):
     config = replace(SMALL, **options)
-    assert summary(config).total.memory == kept_bytes(config)
+    assert summary(config, whole=whole).total.memory == kept_bytes(config, whole)
 
 
 @settings(max_examples=40)
-@given(configs())
-def test_any_model(config):
+@given(configs(), st.booleans())
+def test_any_model(config, whole):
     assert_parameters(config)
-    assert_multiply_adds(config)
-    assert summary(config).total.memory == kept_bytes(config)
+    assert_multiply_adds(config, whole)
+    assert summary(config, whole=whole).total.memory == kept_bytes(config, whole)
 
 
 @EVERY_OPTION

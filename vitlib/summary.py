@@ -26,6 +26,10 @@ that reads it:
 
 A class token is a part of the tensor of all tokens, so whoever reads it keeps them all.
 
+**The last block** lets all tokens through here, as in the literature and for
+`VisionTransformer.tokens`. Where the class token alone is read, `VisionTransformer.forward` leaves
+out what concerns the outputs of the others; with `whole=False` so does the table.
+
 **Patches** are all there, as when the model is used. A step of training with `patch_dropout` passes
 fewer, and takes and keeps less.
 """
@@ -171,14 +175,22 @@ _LEGEND = (
 )
 
 
-def summary(config: ViTConfig) -> Summary:
-    """The layers of the model that a configuration describes."""
+def summary(config: ViTConfig, *, whole: bool = True) -> Summary:
+    """The layers of the model that a configuration describes.
+
+    Args:
+        config: Of the model.
+        whole: Whether all tokens pass the last block, or those alone that the head reads.
+    """
+    read = config.num_tokens if whole or config.pool != "cls" else 1
+    *most, last = config.drop_path_rates
+    reads = [*((rate, config.num_tokens) for rate in most), (last, read)]
     blocks = (
         layer
-        for i, path_rate in enumerate(config.drop_path_rates)
-        for layer in _block(f"blocks.{i}", config, bool(path_rate))
+        for i, (rate, outputs) in enumerate(reads)
+        for layer in _block(f"blocks.{i}", config, bool(rate), outputs)
     )
-    return Summary(config, (*_tokens(config), *blocks, *_readout(config)))
+    return Summary(config, (*_tokens(config), *blocks, *_readout(config, read)))
 
 
 def _linear(
@@ -225,32 +237,34 @@ def _tokens(config: ViTConfig) -> Iterable[Layer]:
         yield Layer("dropout", all_tokens, all_tokens, memory=prod(all_tokens))
 
 
-def _block(name: str, config: ViTConfig, drops_path: bool) -> Iterable[Layer]:
-    """The layers of a block; its norms stand where they act."""
-    T, D, H, M = config.num_tokens, config.dim, config.heads, config.mlp_dim
+def _block(name: str, config: ViTConfig, drops_path: bool, outputs: int) -> Iterable[Layer]:
+    """The layers of a block that so many tokens leave; its norms stand where they act."""
+    T, R, D, H, M = config.num_tokens, outputs, config.dim, config.heads, config.mlp_dim
     U, drops = hidden_width(config.activation, M), bool(config.dropout)
-    kept = _NUMBER * (3 * T * D + H * T * T if T <= EXPLICIT_TOKENS else 4 * T * D + H * T)
+    tiled = R * T > EXPLICIT_TOKENS**2
+    kept = _NUMBER * (4 * T * D + H * T if tiled else 3 * T * D + H * R * T)
     if config.position == "rope2d":
         kept += _NUMBER * 2 * T * D
     if config.attention_dropout:
-        kept += H * T * T
+        kept += H * R * T
     path, scaled = int(drops_path), config.layer_scale is not None
-    masks = T * D * drops + path * (not scaled)
+    masks = R * D * drops + path * (not scaled)
     scale1, scale2 = (
-        [Layer(f"{name}.ls{i}", (T, D), (T, D), D, memory=_NUMBER * T * D + path)] * scaled
+        [Layer(f"{name}.ls{i}", (R, D), (R, D), D, memory=_NUMBER * R * D + path)] * scaled
         for i in (1, 2)
     )
-    norm1, norm2 = (_norm(f"{name}.norm{i}", (T, D)) for i in (1, 2))
+    place1 = T if config.norm == "pre" else R
+    norm1, norm2 = _norm(f"{name}.norm1", (place1, D)), _norm(f"{name}.norm2", (R, D))
     exchange = (
         _linear(f"{name}.attn.qkv", (T, D), 3 * D, config.qkv_bias),
-        Layer(f"{name}.attn", (T, 3 * D), (T, D), multiply_adds=2 * T * T * D, memory=kept),
-        _linear(f"{name}.attn.proj", (T, D), D, masks=masks),
+        Layer(f"{name}.attn", (T, 3 * D), (R, D), multiply_adds=2 * R * T * D, memory=kept),
+        _linear(f"{name}.attn.proj", (R, D), D, masks=masks),
         *scale1,
     )
     think = (
-        _linear(f"{name}.mlp.fc1", (T, D), U),
-        Layer(f"{name}.mlp.act", (T, U), (T, M), memory=_NUMBER * T * U + T * M * drops),
-        _linear(f"{name}.mlp.fc2", (T, M), D, masks=masks),
+        _linear(f"{name}.mlp.fc1", (R, D), U),
+        Layer(f"{name}.mlp.act", (R, U), (R, M), memory=_NUMBER * R * U + R * M * drops),
+        _linear(f"{name}.mlp.fc2", (R, M), D, masks=masks),
         *scale2,
     )
     if config.norm == "pre":
@@ -258,14 +272,14 @@ def _block(name: str, config: ViTConfig, drops_path: bool) -> Iterable[Layer]:
     return *exchange, norm1, *think, norm2
 
 
-def _readout(config: ViTConfig) -> Iterable[Layer]:
-    tokens, dim = (config.num_tokens, config.dim), config.dim
+def _readout(config: ViTConfig, read: int) -> Iterable[Layer]:
+    tokens, dim = (read, config.dim), config.dim
     if config.final_norm == "norm":
         yield _norm("norm", tokens)
     yield Layer("pool", tokens, (dim,))
     if config.final_norm == "fc_norm":
         yield _norm("fc_norm", (dim,))
-    view = config.num_tokens if config.pool == "cls" else 1
+    view = read if config.pool == "cls" else 1
     if config.head == "mlp":
         yield _linear("pre_logits.fc", (dim,), dim, view=view)
         view = 1

@@ -12,6 +12,7 @@ from vitlib.nn.block import (
     Block,
     block_backward,
     block_forward,
+    cut,
     draw_drops,
     scaled_backward,
     scaled_forward,
@@ -38,21 +39,29 @@ def parameters(dim, mlp_dim, bias=True):
 
 @NORMS
 @settings(max_examples=5)
-@given(st.integers(1, 2), st.integers(1, 3), st.integers(1, 2), st.booleans(), st.booleans())
-def test_gradients(assert_gradients, norm, batch, tokens, heads, bias, dropped):
+@given(
+    st.integers(1, 2),
+    st.integers(1, 3),
+    st.integers(1, 2),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([None, 1]),
+)
+def test_gradients(assert_gradients, norm, batch, tokens, heads, bias, dropped, queries):
     x, weights = 3 * torch.randn(batch, tokens, 4), parameters(4, 3, bias)
     rates = (0.3, 0.3, 0.3) if dropped else (0.0, 0.0, 0.0)
-    drops = draw_drops(x.shape, heads, 3, rates, x.device)
-    options = heads, 0.1, norm, "gelu", None, drops
+    drops = cut(draw_drops(x.shape, heads, 3, rates, x.device), queries)
+    options = heads, 0.1, norm, "gelu", None, drops, queries
     assert_gradients(block_forward, block_backward, x, weights, *options)
 
 
 @NORMS
 @pytest.mark.parametrize("rate", [0.0, 0.3])
-def test_gradients_with_factors(assert_gradients, norm, rate):
+@pytest.mark.parametrize("queries", [None, 1])
+def test_gradients_with_factors(assert_gradients, norm, rate, queries):
     x, weights, factors = torch.randn(2, 3, 4), parameters(4, 3), (torch.randn(4), torch.randn(4))
-    drops = draw_drops(x.shape, 2, 3, (rate, rate, rate), x.device)
-    options = 2, 1.0, norm, "gelu", None, drops
+    drops = cut(draw_drops(x.shape, 2, 3, (rate, rate, rate), x.device), queries)
+    options = 2, 1.0, norm, "gelu", None, drops, queries
     pair = scaled_forward, scaled_backward
     assert_gradients(*pair, x, weights, factors, *options)
 
@@ -224,6 +233,25 @@ def test_both_modes_draw_the_same_masks(norm):
         outputs.append([y.detach(), *(p.grad for p in block.parameters())])
     for one, other in zip(*outputs, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
+
+
+@NORMS
+@pytest.mark.parametrize("gradients", ["autograd", "derived"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"activation": "swiglu", "layer_scale": 0.1}, dict.fromkeys(RATES, 0.3)],
+    ids=str,
+)
+def test_those_who_leave_it_alone_leave_it_as_they_would_among_all(norm, gradients, options):
+    block, x = Block(6, 2, 5, norm=norm, **options, gradients=gradients), torch.randn(3, 4, 6)
+    cotangent, results = torch.randn(3, 2, 6), []
+    for queries in (None, 2):
+        torch.manual_seed(0)
+        leaf = x.clone().requires_grad_()
+        y = block(leaf, queries=queries)[:, :2]
+        results.append([y, *torch.autograd.grad(y, [leaf, *block.parameters()], cotangent)])
+    for whole, few in zip(*results, strict=True):
+        torch.testing.assert_close(few, whole, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.usefixtures("unchecked_shapes")

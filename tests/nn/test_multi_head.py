@@ -21,31 +21,40 @@ sizes = st.integers(1, 2)
 
 
 @settings(max_examples=20)
-@given(sizes, st.integers(1, 3), sizes, sizes, st.booleans(), st.booleans())
-def test_gradients(assert_gradients, batch, tokens, heads, width, bias, dropped):
+@given(sizes, st.integers(1, 3), sizes, sizes, st.booleans(), st.booleans(), st.booleans())
+def test_gradients(assert_gradients, batch, tokens, heads, width, bias, dropped, one_asks):
     dim = heads * width
     qkv = 0.4 * torch.randn(3 * dim, dim), torch.randn(3 * dim) if bias else None
     proj = torch.randn(dim, dim), torch.randn(dim)
     x = torch.randn(batch, tokens, dim)
+    queries = 1 if one_asks else None
     drops = (
-        draw((batch, heads, tokens, tokens), 0.3 * dropped, x.device),
-        draw(x.shape, 0.3 * dropped, x.device),
+        draw((batch, heads, queries or tokens, tokens), 0.3 * dropped, x.device),
+        draw((batch, queries or tokens, dim), 0.3 * dropped, x.device),
     )
-    assert_gradients(multi_head_forward, multi_head_backward, x, qkv, proj, heads, None, drops)
+    options = heads, None, drops, queries
+    assert_gradients(multi_head_forward, multi_head_backward, x, qkv, proj, *options)
 
 
 @settings(max_examples=5)
-@given(sizes, st.integers(0, 2), sizes)
-def test_gradients_with_rotary_positions(assert_gradients, batch, prefix, heads):
+@given(sizes, st.integers(0, 2), sizes, st.sampled_from([None, 1, 2]))
+def test_gradients_with_rotary_positions(assert_gradients, batch, prefix, heads, queries):
     dim, table = 4 * heads, rope_table((1, 2), 4)
     qkv = 0.4 * torch.randn(3 * dim, dim), torch.randn(3 * dim)
     proj = torch.randn(dim, dim), torch.randn(dim)
 
     def forward(x, qkv, proj):
-        return multi_head_forward(x, qkv, proj, heads, table)
+        return multi_head_forward(x, qkv, proj, heads, table, queries=queries)
 
     x = torch.randn(batch, prefix + 2, dim)
     assert_gradients(forward, multi_head_backward, x, qkv, proj)
+
+
+@pytest.mark.parametrize("gradients", ["autograd", "derived"])
+def test_those_who_ask_receive_what_they_would_among_all(gradients):
+    attention = MultiHeadAttention(6, 2, gradients=gradients)
+    x = torch.randn(2, 5, 6)
+    torch.testing.assert_close(attention(x, queries=2), attention(x)[:, :2])
 
 
 def test_it_is_pytorchs_multi_head_attention():

@@ -1,11 +1,14 @@
 """The whole network as a thing: its pair, its names, what it refuses."""
 
+import copy
 from dataclasses import replace
 
 import pytest
 import torch
 
 from vitlib import VisionTransformer, ViTConfig, create_model
+from vitlib.nn import vit
+from vitlib.nn.pooling import pool
 from vitlib.nn.vit import vit_backward, vit_forward
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -92,6 +95,75 @@ def test_the_pair_against_differences(assert_gradients):
 
     x = images(config, batch=2)
     assert_gradients(vit_forward, backward, x, parameters, config)
+
+
+# Where the class token alone is read
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """How many tokens the pooling was given."""
+    seen = []
+
+    def noted(x, *options, **more):
+        seen.append(x.shape[1])
+        return pool(x, *options, **more)
+
+    monkeypatch.setattr(vit, "pool", noted)
+    return seen
+
+
+def looked_at(model):
+    model.blocks[-1].mlp.act.register_forward_hook(lambda *_: None)
+    return model
+
+
+@MODES
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"registers": 2, "position": "rope2d", "heads": 3},
+        {"norm": "post", "head": "mlp", "activation": "swiglu"},
+        {"layer_scale": 0.5, "depth": 1},
+        {"dropout": 0.2, "attention_dropout": 0.2, "drop_path": 0.3, "patch_dropout": 0.4},
+    ],
+    ids=str,
+)
+def test_logits_and_gradients_are_those_of_the_whole_network(assert_near, read, gradients, options):
+    model = random_model(replace(CONFIG, gradients=gradients, **options))
+    x, results = images(model.config), []
+    for each in (model, looked_at(copy.deepcopy(model))):
+        torch.manual_seed(0)
+        logits = each(x)
+        logits.square().sum().backward()
+        results.append([logits, *(parameter.grad for parameter in each.parameters())])
+    assert read[0] == 1 < read[1]
+    assert_near(*results, tolerance=1e-11)
+
+
+def test_whoever_looks_sees_all_tokens(read):
+    model = VisionTransformer(CONFIG)
+    tokens, x = CONFIG.num_tokens, images(CONFIG)
+    assert model.tokens(x).shape[1] == tokens
+
+    def of_fsdp(*_):
+        pass
+
+    of_fsdp.__module__ = "torch.distributed.fsdp._fully_shard._fsdp_state"
+    model.blocks[-1].register_forward_hook(of_fsdp)
+    model.blocks[0].register_forward_hook(lambda *_: None)
+    for module, kind in [
+        (model.blocks[-1], "register_forward_hook"),
+        (model.blocks[-1].attn.proj, "register_forward_pre_hook"),
+        (model.blocks[-1].mlp, "register_full_backward_hook"),
+        (model.norm, "register_full_backward_pre_hook"),
+    ]:
+        hook = getattr(module, kind)(lambda *_: None)
+        model(x)
+        hook.remove()
+        model(x)
+    VisionTransformer(replace(CONFIG, pool="mean"))(x)
+    assert read == [tokens, 1] * 4 + [tokens - 1]
 
 
 # The model as a thing

@@ -1,72 +1,157 @@
-"""Attention of all heads, rewritten for speed: the twin of `vitlib.nn.attention`.
+"""Attention of all heads, rewritten for speed: the twin of `vitlib.nn.multi_head` up to O.
 
-    packed (R, 3 H d), R = B T rows   heads (3, B·H, T, d)   O (R, H d)   A (B·H, T, T)
+    X̂ (B T, D)   Q O (B·H, R, d)   K V (B·H, T, d)   A (B·H, R, T), R = T where all tokens ask
 
 Queries, keys and values are put side by side once, head by head, so that every product is one
 batched product of what lies in order. (PyTorch's takes factors as they lie, but writes into order
 only: into anything else it goes matrix by matrix.) The scale 1/√d is a factor of the products, the
-softmax writes over its input, and its gradient over the gradient of A.
+softmax writes over its input, and its gradient over the gradient of A. Where a few tokens ask, the
+others have no query.
 
-Saved: the heads. A and O are computed again in the backward pass. For the few hundred tokens of an
+Saved: Q, K and V. A and O are computed again in the backward pass. For the few hundred tokens of an
 image this takes less time than PyTorch's fused kernel, which goes tile by tile, forward and
-backward.
+backward (`vitlib bench attention`). For more tokens than `EXPLICIT_TOKENS` that kernel is taken: it
+is `vitlib.nn.blockwise` in one piece of C++. It keeps O and the logarithm of the softmax's sums.
 """
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
+
+from vitlib.nn.linear import Weights
+from vitlib.nn.multi_head import EXPLICIT_TOKENS
 
 _aten = torch.ops.aten
 
-Heads = Float[Tensor, "3 BH T d"]
+Rows = Float[Tensor, "_ D"]
+Heads = tuple[Float[Tensor, "_ BH _ d"], ...]
+"""Q K V in one tensor; or, where a few tokens ask, Q of these in one and K V of all in another."""
 
 
-def attention_forward(
-    packed: Float[Tensor, "R three_D"], images: int, heads: int
-) -> tuple[Float[Tensor, "R D"], Heads]:
-    """O = softmax(Q K⊤ / √d) V.
+class Tiled(NamedTuple):
+    """What the backward pass of the fused kernel needs beside queries, keys and values."""
+
+    o: Float[Tensor, "B H R d"]
+    log_sum: Float[Tensor, "B H R"]
+
+
+def project(
+    normed: Rows, qkv: Weights, images: int, heads: int, queries: int | None = None
+) -> Heads:
+    """Queries, keys and values of each head.
 
     Args:
-        packed: the packed projection of all tokens.
+        normed: what the block's first norm makes of all tokens.
+        qkv: the packed projection, its columns ordered (q k v, head, d).
         images: B.
         heads: H.
+        queries: R, how many tokens ask, the first ones; all if it is not given.
     """
-    apart = packed.view(images, -1, 3, heads, packed.shape[-1] // (3 * heads))
-    split = apart.permute(2, 0, 3, 1, 4).contiguous().flatten(1, 2)
-    q, k, v = split
-    return merge(torch.bmm(weigh(q, k), v), images), split
+    weight, bias = qkv
+    split: list[Tensor] = []
+    for columns, read in _parts(normed, images, queries):
+        packed = functional.linear(
+            _first(normed, images, read), weight[columns], None if bias is None else bias[columns]
+        )
+        apart = packed.view(images, read, -1, heads, normed.shape[1] // heads)
+        split.append(apart.permute(2, 0, 3, 1, 4).contiguous().flatten(1, 2))
+    return tuple(split)
+
+
+def project_backward(
+    grads: Heads, normed: Rows, qkv: Weights, images: int
+) -> tuple[Rows, tuple[Tensor, Tensor | None]]:
+    """The gradients of the tokens, which take their place, and of weight and bias."""
+    weight, bias = qkv
+    grad_weight = torch.empty_like(weight)
+    grad_bias = None if bias is None else torch.empty_like(bias)
+    queries = grads[0].shape[2] if len(grads) > 1 else None
+    packed: list[tuple[slice, Tensor]] = []
+    for (columns, read), grad in zip(_parts(normed, images, queries), grads, strict=True):
+        apart = grad.view(len(grad), images, -1, read, grad.shape[-1])
+        rows = apart.permute(1, 3, 0, 2, 4).reshape(images * read, -1)
+        torch.mm(rows.mT, _first(normed, images, read), out=grad_weight[columns])
+        if grad_bias is not None:
+            torch.sum(rows, 0, out=grad_bias[columns])
+        packed.append((columns, rows))
+    columns, rows = packed.pop()
+    grad_normed = torch.mm(rows, weight[columns], out=normed)
+    for columns, rows in packed:
+        first = grad_normed.view(images, -1, grad_normed.shape[1])[:, :queries]
+        first += (rows @ weight[columns]).view_as(first)
+    return grad_normed, (grad_weight, grad_bias)
+
+
+def attention_forward(split: Heads, images: int) -> tuple[Rows, Tiled | None]:
+    """O = softmax(Q K⊤ / √d) V, the heads of a token side by side; and what tiles have to keep."""
+    q, k, v = _tensors(split)
+    if q.shape[1] * k.shape[1] <= EXPLICIT_TOKENS**2:
+        return merge(torch.bmm(weigh(q, k), v).unflatten(0, (images, -1))), None
+    inputs = (part.unflatten(0, (images, -1)) for part in (q, k, v))
+    o, log_sum = _aten._scaled_dot_product_flash_attention_for_cpu(*inputs)
+    return merge(o), Tiled(o, log_sum)
 
 
 def attention_backward(
-    grad_o: Float[Tensor, "R D"], split: Heads, images: int
-) -> tuple[Float[Tensor, "R three_D"], Float[Tensor, "R D"]]:
-    """The gradient of the packed projection; and O again, for those who read it."""
-    q, k, v = split
-    _, batch, tokens, width = split.shape
+    grad_o: Rows, split: Heads, tiled: Tiled | None, images: int
+) -> tuple[Heads, Rows]:
+    """The gradients of queries, keys and values; and O again, for those who read it."""
+    q, k, v = _tensors(split)
+    batch, read, width = q.shape
+    grads = tuple(torch.empty_like(part) for part in split)
+    grad_q, grad_k, grad_v = _tensors(grads)
+    grad = grad_o.view(images, read, -1, width).transpose(1, 2)
+    if tiled is not None:
+        inputs = (part.unflatten(0, (images, -1)) for part in (q, k, v))
+        found = _aten._scaled_dot_product_flash_attention_for_cpu_backward(
+            grad, *inputs, *tiled, 0.0, False
+        )
+        for own, new in zip((grad_q, grad_k, grad_v), found, strict=True):
+            own.copy_(new.reshape_as(own))
+        return grads, merge(tiled.o)
     scale = width**-0.5
-    grad = grad_o.view(images, tokens, -1, width).transpose(1, 2).reshape(batch, tokens, width)
+    grad = grad.reshape(batch, read, width)
     weights = weigh(q, k)
-    o = merge(torch.bmm(weights, v), images)
-    grads = torch.empty_like(split)
-    torch.bmm(weights.mT, grad, out=grads[2])
+    o = merge(torch.bmm(weights, v).unflatten(0, (images, -1)))
+    torch.bmm(weights.mT, grad, out=grad_v)
     grad_weights = torch.bmm(grad, v.mT)
     grad_scores = _aten._softmax_backward_data.out(
         grad_weights, weights, -1, weights.dtype, grad_input=grad_weights
     )
-    torch.baddbmm(grads[0], grad_scores, k, beta=0, alpha=scale, out=grads[0])
-    torch.baddbmm(grads[1], grad_scores.mT, q, beta=0, alpha=scale, out=grads[1])
-    apart = grads.view(3, images, -1, tokens, width)
-    return apart.permute(1, 3, 0, 2, 4).reshape(images * tokens, -1), o
+    torch.baddbmm(grad_q, grad_scores, k, beta=0, alpha=scale, out=grad_q)
+    torch.baddbmm(grad_k, grad_scores.mT, q, beta=0, alpha=scale, out=grad_k)
+    return grads, o
 
 
-def weigh(q: Float[Tensor, "BH T d"], k: Float[Tensor, "BH T d"]) -> Float[Tensor, "BH T T"]:
+def weigh(q: Float[Tensor, "BH R d"], k: Float[Tensor, "BH T d"]) -> Float[Tensor, "BH R T"]:
     """A = softmax(Q K⊤ / √d)."""
-    scores = q.new_empty(*q.shape[:2], q.shape[1])
+    scores = q.new_empty(*q.shape[:2], k.shape[1])
     torch.baddbmm(scores, q, k.mT, beta=0, alpha=q.shape[-1] ** -0.5, out=scores)
     return _aten._softmax.out(scores, -1, False, out=scores)
 
 
-def merge(o: Float[Tensor, "BH T d"], images: int) -> Float[Tensor, "R D"]:
+def merge(o: Float[Tensor, "B H R d"]) -> Rows:
     """The heads of a token side by side again."""
-    apart = o.view(images, -1, *o.shape[1:])
-    return apart.transpose(1, 2).reshape(images * o.shape[1], -1)
+    return o.transpose(1, 2).reshape(o.shape[0] * o.shape[2], -1)
+
+
+def _parts(normed: Rows, images: int, queries: int | None) -> Sequence[tuple[slice, int]]:
+    """Which outputs of the packed projection are computed for how many tokens of an image."""
+    tokens, width = len(normed) // images, normed.shape[1]
+    if queries is None:
+        return [(slice(3 * width), tokens)]
+    return [(slice(width), queries), (slice(width, 3 * width), tokens)]
+
+
+def _first(rows: Rows, images: int, read: int) -> Rows:
+    """The rows of the first tokens of each image."""
+    return rows.view(images, -1, rows.shape[1])[:, :read].reshape(-1, rows.shape[1])
+
+
+def _tensors(split: Heads) -> tuple[Tensor, Tensor, Tensor]:
+    q, k, v = (tensor for part in split for tensor in part)
+    return q, k, v

@@ -1,6 +1,6 @@
 """The encoder block, rewritten for speed: the twin of `vitlib.nn.block`.
 
-    X X' Y (B, T, D)   U (B, T, M)
+    X (B, T, D)   X' Y (B, R, D)   U (B, R, M), R = T where all tokens ask
 
 For pre-norm blocks with a GELU. The formulas are those of the parts in `vitlib.nn`; what differs is
 how they are computed:
@@ -12,7 +12,9 @@ how they are computed:
 - **Memory used again.** Going backward, a gradient takes the place of what it was the last to read.
 - **Less kept.** X, Q K V, X', U and two numbers a token and norm, 5 D + M + 4 for each token, where
   the readable form keeps 8 D + 2 M + H T + 2. The outputs of the norms, A, O and GELU(U) are
-  computed again where they are read, from what has to be fetched there anyway.
+  computed again where they are read, from what has to be fetched there anyway. A long sequence
+  keeps O and the sums of its softmax, D + H more.
+- **No dead work.** Where a few tokens ask, the others have keys and values, and nothing else.
 
 An image may drop a whole branch (`drop_path`); that branch is written down.
 """
@@ -24,7 +26,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from vitlib.fast.attention import Heads, attention_backward, attention_forward
+from vitlib.fast.attention import (
+    Heads,
+    Tiled,
+    attention_backward,
+    attention_forward,
+    project,
+    project_backward,
+)
 from vitlib.nn.block import NO_DROPS, Drops, Gradients, NormWeights, Parameters
 from vitlib.nn.dropout import Drop, dropout_backward, dropout_forward
 from vitlib.nn.linear import Weights
@@ -52,6 +61,7 @@ class Saved(NamedTuple):
 
     norm1: SavedNorm
     heads: Heads
+    tiled: Tiled | None
     qkv: Weights
     proj: Weights
     norm2: SavedNorm
@@ -72,23 +82,26 @@ def block_forward(
     activation: str = "gelu",
     rope: None = None,
     drops: Drops = NO_DROPS,
-) -> tuple[Float[Tensor, "B T D"], Saved]:
+    queries: int | None = None,
+) -> tuple[Float[Tensor, "B R D"], Saved]:
     """Exchange between tokens, then thought within each. Arguments: see `vitlib.nn.block`."""
     norm1, (qkv, proj), norm2, (fc1, fc2) = parameters
     paths = drops.attn_path, drops.mlp_path
+    read = x[:, :queries]
     normed, saved_norm1 = norm_forward(x.reshape(-1, x.shape[-1]), norm1, eps)
-    o, split = attention_forward(functional.linear(normed, *qkv), len(x), heads)
-    between = add_branch(saved_norm1.x, o, proj, paths[0], x.shape)
+    split = project(normed, qkv, len(x), heads, queries)
+    o, tiled = attention_forward(split, len(x))
+    between = add_branch(read.reshape_as(o), o, proj, paths[0], read.shape)
     normed, saved_norm2 = norm_forward(between, norm2, eps)
     u = functional.linear(normed, *fc1)
     hidden = functional.gelu(u, approximate=APPROXIMATE[activation])
-    y = add_branch(between, hidden, fc2, paths[1], x.shape).view_as(x)
+    y = add_branch(between, hidden, fc2, paths[1], read.shape).view(read.shape)
     layers = qkv, proj, saved_norm2, u, fc1, fc2
-    return y, Saved(saved_norm1, split, *layers, activation, paths, x.shape)
+    return y, Saved(saved_norm1, split, tiled, *layers, activation, paths, x.shape)
 
 
 def block_backward(
-    grad_y: Float[Tensor, "B T D"], saved: Saved
+    grad_y: Float[Tensor, "B R D"], saved: Saved
 ) -> tuple[Float[Tensor, "B T D"], Gradients]:
     """The gradients of the input and of all parameters."""
     shape, (attn_path, mlp_path) = saved.shape, saved.paths
@@ -108,17 +121,19 @@ def block_backward(
     grad_between, *grads_norm2 = norm_backward(grad_normed, saved.norm2)
     grad_between += rows_y
 
-    grad_branch = dropout_backward(grad_between.view(shape), attn_path).view_as(rows_y)
-    grad_packed, o = attention_backward(grad_branch @ saved.proj[0], saved.heads, shape[0])
+    grad_branch = dropout_backward(grad_between.view_as(grad_y), attn_path).view_as(rows_y)
+    grad_o = grad_branch @ saved.proj[0]
+    grad_heads, o = attention_backward(grad_o, saved.heads, saved.tiled, shape[0])
     grads_proj = weight_gradients(grad_branch, o, saved.proj)
-    normed = norm_again(saved.norm1)
-    grads_qkv = weight_gradients(grad_packed, normed, saved.qkv)
-    grad_normed = torch.mm(grad_packed, saved.qkv[0], out=normed)
-    grad_x, *grads_norm1 = norm_backward(grad_normed, saved.norm1)
-    grad_x += grad_between
+    grad_normed, grads_qkv = project_backward(
+        grad_heads, norm_again(saved.norm1), saved.qkv, shape[0]
+    )
+    grad_rows, *grads_norm1 = norm_backward(grad_normed, saved.norm1)
+    grad_x = grad_rows.view(shape)
+    grad_x[:, : grad_y.shape[1]] += grad_between.view_as(grad_y)
 
     norms = (grads_norm1[0], grads_norm1[1]), (grads_norm2[0], grads_norm2[1])
-    return grad_x.view(shape), (norms[0], (grads_qkv, grads_proj), norms[1], (grads_fc1, grads_fc2))
+    return grad_x, (norms[0], (grads_qkv, grads_proj), norms[1], (grads_fc1, grads_fc2))
 
 
 def norm_forward(x: Rows, weights: NormWeights, eps: float) -> tuple[Rows, SavedNorm]:

@@ -17,7 +17,6 @@ from vitlib.fast.block import APPROXIMATE, block_backward, block_forward
 from vitlib.nn import block
 from vitlib.nn.block import NO_DROPS, Drops, Parameters
 from vitlib.nn.derived import TWINS, Twin
-from vitlib.nn.multi_head import EXPLICIT_TOKENS
 
 _readable = ContextVar("readable", default=False)
 
@@ -38,14 +37,12 @@ def fits(config: ViTConfig) -> bool:
     Args:
         config: of the model.
     """
-    tokens = config.num_prefix_tokens + config.num_kept_patches
     return (
         config.norm == "pre"
         and config.activation in APPROXIMATE
         and config.layer_scale is None
         and config.position != "rope2d"
         and not (config.dropout or config.attention_dropout)
-        and tokens <= EXPLICIT_TOKENS
     )
 
 
@@ -58,6 +55,7 @@ def fits_block(
     activation: str = "gelu",
     rope: Tensor | None = None,
     drops: Drops = NO_DROPS,
+    queries: int | None = None,
 ) -> bool:
     """Whether the fast block can take these arguments of `vitlib.nn.block.block`."""
     inner = (*drops.attn, *drops.mlp)
@@ -66,7 +64,6 @@ def fits_block(
         and activation in APPROXIMATE
         and rope is None
         and all(drop is None for drop in inner)
-        and 0 < x.shape[1] <= EXPLICIT_TOKENS
         and fits_tensors(x, parameters)
     )
 

@@ -1,6 +1,6 @@
 """Scaled dot-product attention, of one head or of many side by side.
 
-    Q K V O (*, T, d)   S A (*, T, T)
+    Q O (*, R, d)   K V (*, T, d)   S A (*, R, T)
 
     S = Q K⊤ / √d      A = softmax(S)      O = A V
 
@@ -9,10 +9,12 @@
     ∂ℓ/∂V = A⊤ ∂ℓ/∂O       ∂ℓ/∂A = ∂ℓ/∂O V⊤      ∂ℓ/∂S by the softmax's own backward
     ∂ℓ/∂Q = ∂ℓ/∂S K / √d   ∂ℓ/∂K = ∂ℓ/∂S⊤ Q / √d
 
+As a rule all T tokens ask, R = T; where the outputs of some alone are read, only those need to.
+
 A dropout of the attention weights stands between A and V, and its mask is part of both passes.
 
-Saved: Q, K, V and A, T² numbers a head, where the scores need not be kept. Cost: 2 T² d
-multiply–adds a head forward, 4 T² d backward.
+Saved: Q, K, V and A, R T numbers a head, where the scores need not be kept. Cost: 2 R T d
+multiply–adds a head forward, 4 R T d backward.
 """
 
 from typing import NamedTuple
@@ -30,36 +32,36 @@ from vitlib.nn.softmax import softmax_backward, softmax_forward
 class Saved(NamedTuple):
     """What the backward pass of attention needs."""
 
-    q: Float[Tensor, "*batch T d"]
+    q: Float[Tensor, "*batch R d"]
     k: Float[Tensor, "*batch T d"]
     v: Float[Tensor, "*batch T d"]
-    weights: Float[Tensor, "*batch T T"]
+    weights: Float[Tensor, "*batch R T"]
     drop: Drop | None
 
 
 def attention_weights(
-    q: Float[Tensor, "*batch T d"], k: Float[Tensor, "*batch T d"]
-) -> Float[Tensor, "*batch T T"]:
+    q: Float[Tensor, "*batch R d"], k: Float[Tensor, "*batch T d"]
+) -> Float[Tensor, "*batch R T"]:
     """A = softmax(Q K⊤ / √d): row t says how token t spreads its attention."""
     weights, _ = softmax_forward(q @ k.mT * q.shape[-1] ** -0.5)
     return weights
 
 
 def attention_forward(
-    q: Float[Tensor, "*batch T d"],
+    q: Float[Tensor, "*batch R d"],
     k: Float[Tensor, "*batch T d"],
     v: Float[Tensor, "*batch T d"],
     drop: Drop | None = None,
-) -> tuple[Float[Tensor, "*batch T d"], Saved]:
-    """O = A V: each token receives the values of all, averaged by its weights."""
+) -> tuple[Float[Tensor, "*batch R d"], Saved]:
+    """O = A V: each token that asks receives the values of all, averaged by its weights."""
     weights = attention_weights(q, k)
     kept, _ = dropout_forward(weights, drop)
     return kept @ v, Saved(q, k, v, weights, drop)
 
 
 def attention_backward(
-    grad_o: Float[Tensor, "*batch T d"], saved: Saved
-) -> tuple[Float[Tensor, "*batch T d"], Float[Tensor, "*batch T d"], Float[Tensor, "*batch T d"]]:
+    grad_o: Float[Tensor, "*batch R d"], saved: Saved
+) -> tuple[Float[Tensor, "*batch R d"], Float[Tensor, "*batch T d"], Float[Tensor, "*batch T d"]]:
     """The gradients of queries, keys and values."""
     q, k, v, weights, drop = saved
     check_cotangent(grad_o, (*q.shape[:-1], v.shape[-1]), q.dtype)
@@ -77,11 +79,11 @@ attention = derived(attention_forward, attention_backward)
 
 
 def fused_attention(
-    q: Float[Tensor, "*batch T d"],
+    q: Float[Tensor, "*batch R d"],
     k: Float[Tensor, "*batch T d"],
     v: Float[Tensor, "*batch T d"],
     drop: Drop | None = None,
-) -> Float[Tensor, "*batch T d"]:
+) -> Float[Tensor, "*batch R d"]:
     """The same output for autograd, by PyTorch's fused kernel wherever it can give it.
 
     The kernel holds no T × T matrix, so it has no weights to show, and its dropout would draw a

@@ -15,6 +15,10 @@ pre-norm:
 What a branch adds may have learned factors (`vitlib.nn.layer_scale`), and may be dropped as a
 whole, by a mask with one entry an image (`vitlib.nn.dropout`).
 
+Where only the first tokens of the output are read, as the class token behind the last block, the
+others need not ask, nor think: everything behind the queries, keys and values has R rows instead of
+T. What is read, and every gradient, stays the same.
+
 Saved: what the parts save, for each token 8 D + 2 M numbers, with learned factors 10 D + 2 M, H T
 attention weights and 1/σ of both norms; neither X nor X' is among them in a pre-norm block. Only
 the activation computes anything twice.
@@ -36,7 +40,13 @@ from vitlib.nn.layer_norm import LayerNorm, layer_norm_backward, layer_norm_forw
 from vitlib.nn.layer_scale import LayerScale, layer_scale_backward, layer_scale_forward
 from vitlib.nn.linear import NONE, Weights
 from vitlib.nn.mlp import MLP, mlp_backward, mlp_forward
-from vitlib.nn.multi_head import MultiHeadAttention, multi_head_backward, multi_head_forward
+from vitlib.nn.multi_head import (
+    MultiHeadAttention,
+    first,
+    multi_head_backward,
+    multi_head_forward,
+    spread,
+)
 
 NormWeights = tuple[Tensor, Tensor]
 Parameters = tuple[NormWeights, tuple[Weights, Weights], NormWeights, tuple[Weights, Weights]]
@@ -97,6 +107,16 @@ def draw_drops(
     )
 
 
+def cut(drops: Drops, queries: int | None) -> Drops:
+    """The part of the masks that belongs to the first tokens."""
+
+    def rows(drop: Drop | None) -> Drop | None:
+        return drop and drop._replace(mask=drop.mask[..., :queries, :].contiguous())
+
+    (weights, attn), (hidden, mlp) = drops.attn, drops.mlp
+    return drops._replace(attn=(rows(weights), rows(attn)), mlp=(rows(hidden), rows(mlp)))
+
+
 class SavedBranch(NamedTuple):
     """What the backward pass of a branch needs."""
 
@@ -122,24 +142,27 @@ def branch_forward(
     norm: str,
     scale: Float[Tensor, " D"] | None,
     path: Drop | None,
-) -> tuple[Float[Tensor, "B T D"], SavedBranch]:
-    """X + layer(LN(X)) where the norm comes first, LN(X + layer(X)) where it comes last."""
+) -> tuple[Float[Tensor, "B R D"], SavedBranch]:
+    """X + layer(LN(X)) where the norm comes first, LN(X + layer(X)) where it comes last.
+
+    A layer may leave all but the first R tokens out, and so does the sum.
+    """
     if norm == "pre":
         normed, saved_norm = layer_norm_forward(x, *weights, eps)
         branch, saved = layer(normed)
         branch, saved_scale = layer_scale_forward(branch, scale)
         branch, _ = dropout_forward(branch, path)
-        y = x + branch
+        y = first(x, branch.shape[1]) + branch
     else:
         branch, saved = layer(x)
         branch, saved_scale = layer_scale_forward(branch, scale)
         branch, _ = dropout_forward(branch, path)
-        y, saved_norm = layer_norm_forward(x + branch, *weights, eps)
+        y, saved_norm = layer_norm_forward(first(x, branch.shape[1]) + branch, *weights, eps)
     return y, SavedBranch(saved, saved_norm, saved_scale, path, norm)
 
 
 def branch_backward(
-    grad_y: Float[Tensor, "B T D"],
+    grad_y: Float[Tensor, "B R D"],
     layer_backward: Callable[..., tuple[Tensor | Unneeded, linear.Gradients, linear.Gradients]],
     saved: SavedBranch,
     needed: tuple[bool, tuple[Any, ...], tuple[Any, ...], bool | None],
@@ -168,7 +191,7 @@ def branch_backward(
         grad_branch = dropout_backward(straight, saved.path)
         grad_branch, scale = layer_scale_backward(grad_branch, saved.scale, (True, needed_scale))
         grad_x, *layer = layer_backward(grad_branch, saved.layer, (needed_x, *needed_layer))
-    grad_x = straight + grad_x if needed_x else None
+    grad_x = spread(straight, grad_x.shape[1]) + grad_x if needed_x else None
     return grad_x, (layer[0], layer[1]), (norm[0], norm[1]), scale
 
 
@@ -182,12 +205,26 @@ def scaled_forward(
     activation: str = "gelu",
     rope: Float[Tensor, "2 *images N d"] | None = None,
     drops: Drops = NO_DROPS,
-) -> tuple[Float[Tensor, "B T D"], Saved]:
-    """Exchange between tokens, then thought within each."""
+    queries: int | None = None,
+) -> tuple[Float[Tensor, "B R D"], Saved]:
+    """Exchange between tokens, then thought within each.
+
+    Args:
+        x: the tokens.
+        parameters: of norms and layers.
+        factors: of what either branch adds, if there are any.
+        heads: H.
+        eps: ε of both norms.
+        norm: "pre" or "post".
+        activation: of the MLP.
+        rope: the table of rotary positions, if there are any.
+        drops: what is dropped, of as many tokens as ask.
+        queries: R, how many tokens ask and leave the block, the first ones; all if not given.
+    """
     norm1, (qkv, proj), norm2, (fc1, fc2) = parameters
 
     def exchange(x: Tensor) -> tuple[Tensor, multi_head.Saved]:
-        return multi_head_forward(x, qkv, proj, heads, rope, drops.attn)
+        return multi_head_forward(x, qkv, proj, heads, rope, drops.attn, queries)
 
     def think(x: Tensor) -> tuple[Tensor, mlp.Saved]:
         return mlp_forward(x, fc1, fc2, activation, drops.mlp)
@@ -198,7 +235,7 @@ def scaled_forward(
 
 
 def scaled_backward(
-    grad_y: Float[Tensor, "B T D"], saved: Saved, needed: tuple[Any, ...] = ALL_SCALED
+    grad_y: Float[Tensor, "B R D"], saved: Saved, needed: tuple[Any, ...] = ALL_SCALED
 ) -> tuple[Float[Tensor, "B T D"] | Unneeded, Gradients, Factors]:
     """The gradients of the input, of all parameters and of the factors."""
     needed_x, (norm1, attn, norm2, mlp), (factor1, factor2) = needed[:3]
@@ -226,14 +263,15 @@ def block_forward(
     activation: str = "gelu",
     rope: Float[Tensor, "2 *images N d"] | None = None,
     drops: Drops = NO_DROPS,
-) -> tuple[Float[Tensor, "B T D"], Saved]:
+    queries: int | None = None,
+) -> tuple[Float[Tensor, "B R D"], Saved]:
     """The same without factors."""
-    options = heads, eps, norm, activation, rope, drops
+    options = heads, eps, norm, activation, rope, drops, queries
     return scaled_forward(x, parameters, (None, None), *options)
 
 
 def block_backward(
-    grad_y: Float[Tensor, "B T D"], saved: Saved, needed: tuple[Any, ...] = ALL
+    grad_y: Float[Tensor, "B R D"], saved: Saved, needed: tuple[Any, ...] = ALL
 ) -> tuple[Float[Tensor, "B T D"] | Unneeded, Gradients]:
     """The gradients of the input and of all parameters."""
     grad_x, grads, _ = scaled_backward(grad_y, saved, (*needed[:2], (False, False)))
@@ -305,26 +343,31 @@ class Block(nn.Module):
         )
 
     def forward(
-        self, x: Float[Tensor, "B T D"], rope: Float[Tensor, "2 *images N d"] | None = None
-    ) -> Float[Tensor, "B T D"]:
+        self,
+        x: Float[Tensor, "B T D"],
+        rope: Float[Tensor, "2 *images N d"] | None = None,
+        queries: int | None = None,
+    ) -> Float[Tensor, "B R D"]:
         """Apply the block; in training, with fresh masks.
 
         Args:
             x: the tokens.
             rope: the table of rotary positions, if there are any (`vitlib.nn.rotary`).
+            queries: R, how many tokens leave the block, the first ones; all if it is not given.
         """
         drops = NO_DROPS
         if self.training:
             hidden = self.mlp.fc2.in_features
             drops = draw_drops(x.shape, self.attn.heads, hidden, self.rates, x.device)
+            drops = cut(drops, queries)
         if self.gradients == "derived":
             activation, heads = self.mlp.act.name, self.attn.heads
-            options = heads, self.norm1.eps, self.place, activation, rope, drops
+            options = heads, self.norm1.eps, self.place, activation, rope, drops, queries
             if isinstance(self.ls1, LayerScale) and isinstance(self.ls2, LayerScale):
                 factors = self.ls1.gamma, self.ls2.gamma
                 return scaled(x, self.weights(), factors, *options)
             return block(x, self.weights(), *options)
-        exchange = partial(self.attn, rope=rope, drops=drops.attn)
+        exchange = partial(self.attn, rope=rope, drops=drops.attn, queries=queries)
         think = partial(self.mlp, drops=drops.mlp)
         x = self._branch(x, exchange, self.norm1, self.ls1, drops.attn_path)
         return self._branch(x, think, self.norm2, self.ls2, drops.mlp_path)
@@ -337,6 +380,6 @@ class Block(nn.Module):
         scale: nn.Module,
         path: Drop | None,
     ) -> Tensor:
-        if self.place == "pre":
-            return x + dropout(scale(layer(norm(x))), path, gradients="autograd")
-        return norm(x + dropout(scale(layer(x)), path, gradients="autograd"))
+        branch = layer(norm(x) if self.place == "pre" else x)
+        y = first(x, branch.shape[1]) + dropout(scale(branch), path, gradients="autograd")
+        return y if self.place == "pre" else norm(y)

@@ -11,6 +11,10 @@ The packed projection's columns are ordered (q k v, head, d), as in timm. Rotary
 there are any, turn queries and keys before they meet. Dropout acts on the weights and on Y. The
 backward pass is the parts' in opposite order. Saved: what the parts save. A long sequence attends
 tile by tile (`vitlib.nn.blockwise`), so that its T² weights need not be kept.
+
+Where only the first tokens' outputs are read, only they need to ask: then O and Y have as many rows
+as there are queries, and the others' outputs are not computed. Going backward, what was not read
+receives zeros.
 """
 
 from collections.abc import Callable
@@ -19,6 +23,7 @@ from typing import Any, NamedTuple
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from vitlib.config import available, check_heads
 from vitlib.nn import attention, blockwise, linear
@@ -53,9 +58,11 @@ class Saved(NamedTuple):
     drop: Drop | None
 
 
-def form_of_attention(tokens: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def form_of_attention(
+    tokens: int, queries: int | None = None
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Forward and backward: all weights at once, or tile by tile where they would be too many."""
-    if tokens > EXPLICIT_TOKENS:
+    if tokens * (queries or tokens) > EXPLICIT_TOKENS**2:
         return blockwise_forward, blockwise_backward
     return attention_forward, attention_backward
 
@@ -82,6 +89,17 @@ def merge_heads(o: Float[Tensor, "B H T d"]) -> Float[Tensor, "B T D"]:
     return rearrange(o, "B H T d -> B T (H d)")
 
 
+def first(x: Float[Tensor, "*batch T d"], read: int | None) -> Float[Tensor, "*batch R d"]:
+    """The first tokens, as many as are read; all if it is not said."""
+    return x if read in (None, x.shape[-2]) else x.narrow(-2, 0, read)
+
+
+def spread(grad: Float[Tensor, "*batch R d"], tokens: int) -> Float[Tensor, "*batch T d"]:
+    """Its backward: the gradient of all tokens, zeros for those that were not read."""
+    unread = tokens - grad.shape[-2]
+    return functional.pad(grad, (0, 0, 0, unread)) if unread else grad
+
+
 def multi_head_forward(
     x: Float[Tensor, "B T D"],
     qkv: Weights,
@@ -89,33 +107,45 @@ def multi_head_forward(
     heads: int,
     rope: Float[Tensor, "2 *images N d"] | None = None,
     drops: Drops = NO_DROPS,
-) -> tuple[Float[Tensor, "B T D"], Saved]:
-    """Project, attend in each head, project back."""
+    queries: int | None = None,
+) -> tuple[Float[Tensor, "B R D"], Saved]:
+    """Project, attend in each head, project back.
+
+    Args:
+        x: the tokens.
+        qkv: weights of the packed projection.
+        proj: weights of the output projection.
+        heads: H.
+        rope: the table of rotary positions, if there are any.
+        drops: what is dropped of the attention weights and of the output.
+        queries: R, how many tokens ask, the first ones; all if it is not given.
+    """
     packed, saved_qkv = linear_forward(x, *qkv)
     q, k, v = split_heads(packed, heads)
     if rope is not None:
         (q, _), (k, _) = rotary_forward(q, rope), rotary_forward(k, rope)
-    attend_forward, _ = form_of_attention(x.shape[1])
-    o, saved_attention = attend_forward(q, k, v, drops[0])
+    attend_forward, _ = form_of_attention(x.shape[1], queries)
+    o, saved_attention = attend_forward(first(q, queries), k, v, drops[0])
     y, saved_proj = linear_forward(merge_heads(o), *proj)
     y, _ = dropout_forward(y, drops[1])
     return y, Saved(saved_qkv, rope, saved_attention, saved_proj, drops[1])
 
 
 def multi_head_backward(
-    grad_y: Float[Tensor, "B T D"], saved: Saved, needed: tuple[Any, ...] = ALL
+    grad_y: Float[Tensor, "B R D"], saved: Saved, needed: tuple[Any, ...] = ALL
 ) -> tuple[Float[Tensor, "B T D"] | Unneeded, linear.Gradients, linear.Gradients]:
     """The gradients of the input and of both projections."""
-    heads, rope = saved.attention.q.shape[1], saved.rope
+    (_, heads, tokens, _), rope = saved.attention.k.shape, saved.rope
     needed_x, needed_qkv, needed_proj = needed[:3]
     below = any_needed((needed_x, needed_qkv))
     grad_y = dropout_backward(grad_y, saved.drop)
     grad_merged, *grads_proj = linear_backward(grad_y, saved.proj, (below, *needed_proj))
     if not below:
         return None, NONE, (grads_proj[0], grads_proj[1])
-    grad_o = rearrange(grad_merged, "B T (H d) -> B H T d", H=heads)
-    _, attend_backward = form_of_attention(grad_o.shape[2])
+    grad_o = rearrange(grad_merged, "B R (H d) -> B H R d", H=heads)
+    _, attend_backward = form_of_attention(tokens, grad_o.shape[2])
     grad_q, grad_k, grad_v = attend_backward(grad_o, saved.attention)
+    grad_q = spread(grad_q, tokens)
     if rope is not None:
         grad_q, grad_k = rotary_backward(grad_q, rope), rotary_backward(grad_k, rope)
     grad_packed = pack_heads(grad_q, grad_k, grad_v)
@@ -158,11 +188,13 @@ class MultiHeadAttention(nn.Module):
         x: Float[Tensor, "B T D"],
         rope: Float[Tensor, "2 *images N d"] | None = None,
         drops: Drops = NO_DROPS,
-    ) -> Float[Tensor, "B T D"]:
-        """Let every token attend to all."""
+        queries: int | None = None,
+    ) -> Float[Tensor, "B R D"]:
+        """Let every token that asks attend to all."""
         if self.gradients == "derived":
-            return multi_head(x, *self.weights(), self.heads, rope, drops)
-        o = fused_attention(*self._project(x, rope), drops[0])
+            return multi_head(x, *self.weights(), self.heads, rope, drops, queries)
+        q, k, v = self._project(x, rope)
+        o = fused_attention(first(q, queries), k, v, drops[0])
         return dropout(self.proj(merge_heads(o)), drops[1], gradients="autograd")
 
     def attention_map(

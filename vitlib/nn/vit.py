@@ -15,7 +15,9 @@ state dict; no autograd is needed to train with them:
     for name, grad in grads.items():
         parameters[name] -= rate * grad
 
-`VisionTransformer` is the module. Its names and shapes are timm's.
+`VisionTransformer` is the module. Its names and shapes are timm's. Where the class token alone is
+read, it computes no other in the last block (`vitlib.nn.block`): the same logits and gradients with
+less work.
 """
 
 from collections.abc import Mapping
@@ -162,8 +164,9 @@ class VisionTransformer(TokenEmbedding):
             ValueError: if the images' shape is not the model's.
             TypeError: if the images are integers.
         """
-        prefix, mode = self.config.num_prefix_tokens, self.config.gradients
-        y = pool(self.tokens(images), self.config.pool, prefix, gradients=mode)
+        config = self.config
+        x = self._encode(images, None if self._shows_all() else 1)
+        y = pool(x, config.pool, config.num_prefix_tokens, gradients=config.gradients)
         return self.head(self.pre_logits(self.fc_norm(y)))
 
     def tokens(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "B T D"]:
@@ -173,11 +176,28 @@ class VisionTransformer(TokenEmbedding):
         stay. Where the norm comes after the pooling, the tokens are those that leave the last
         block.
         """
+        return self._encode(images)
+
+    def _encode(self, images: Tensor, read: int | None = None) -> Float[Tensor, "B R D"]:
+        """The first tokens behind the last norm, as many as are read; all if it is not said."""
         kept = self.draw_kept(images)
         x, rope = self.embed(images, kept), keep_places(self.rope, kept)
-        for encoder_block in self.blocks:
+        *most, last = self.blocks
+        for encoder_block in most:
             x = encoder_block(x, rope)
-        return self.norm(x)
+        return self.norm(last(x, rope, read))
+
+    def _shows_all(self) -> bool:
+        """Whether somebody reads the tokens behind the class token: pooling, or a hook."""
+        shown = (*self.blocks[-1].modules(), *self.norm.modules())
+        return self.config.pool != "cls" or any(map(_is_hooked, shown))
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    """Whether somebody has registered a hook; FSDP's own look at no token."""
+    kinds = "_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks"
+    hooks = (hook for kind in kinds for hook in getattr(module, kind).values())
+    return any(not str(hook.__module__).startswith("torch.distributed.") for hook in hooks)
 
 
 def create_model(name: str, **options: Any) -> VisionTransformer:

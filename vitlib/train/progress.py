@@ -193,7 +193,7 @@ def training_flops(config: ViTConfig) -> int:
     embedding, *_ = summary(config).layers
     # behind the embedding go on the patches that stay, as if the image held no others
     shorter = replace(config, image_size=(height, width * kept), patch_dropout=0.0)
-    _, *others = summary(shorter).layers
+    _, *others = summary(shorter, whole=False).layers
     return 4 * embedding.multiply_adds + 6 * sum(layer.multiply_adds for layer in others)
 
 

@@ -15,7 +15,11 @@ width D, H heads, an MLP of width M whose activation reads U numbers (2 M with g
     LayerScale    its input, T D                    the same
 
 Where the fast twin of a derived block runs (`vitlib.fast`), a block keeps its input, 2 numbers a
-token and norm, Q K V, what enters its second half, and the activation's input; nothing else.
+token and norm, Q K V, what enters its second half, and the activation's input; nothing else but O
+and T H sums of a long sequence.
+
+Where the class token alone is read, the last block has one row in place of T of everything but its
+input, K and V, and what stands in one tensor with these.
 
 How many bytes a number has depends on who narrows it. `torch.autocast` narrows what matrix products
 read and make. A derived linear layer keeps what it was given, not the narrowed copy, and adds a
@@ -114,12 +118,14 @@ def activations(config: ViTConfig, narrowing: Narrowing, on_cpu: bool) -> Activa
             float32.
     """
     widths = _widths(config, narrowing, on_cpu)
-    rates = config.drop_path_rates
     fast = is_fast(config, narrowing, on_cpu)
     block = _fast_block if fast else _block
     return Activations(
         tokens=_tokens(config, widths),
-        blocks=tuple(block(config, widths, bool(rate)) for rate in rates),
+        blocks=tuple(
+            block(config, widths, bool(rate), outputs)
+            for rate, outputs in zip(config.drop_path_rates, leaving(config), strict=True)
+        ),
         entrance=widths.stream * trained_tokens(config) * config.dim,
         readout=_readout(config, widths, narrowing),
         loss=config.num_classes * (widths.logit + WIDE),
@@ -130,6 +136,12 @@ def activations(config: ViTConfig, narrowing: Narrowing, on_cpu: bool) -> Activa
 def trained_tokens(config: ViTConfig) -> int:
     """T in a step of training, after `patch_dropout`."""
     return config.num_prefix_tokens + config.num_kept_patches
+
+
+def leaving(config: ViTConfig) -> tuple[int, ...]:
+    """How many tokens leave each block: the last one those that are read (`vitlib.nn.vit`)."""
+    tokens = trained_tokens(config)
+    return (*[tokens] * (config.depth - 1), 1 if config.pool == "cls" else tokens)
 
 
 def is_fast(config: ViTConfig, narrowing: Narrowing, on_cpu: bool) -> bool:
@@ -145,9 +157,12 @@ def fuses_attention(config: ViTConfig) -> bool:
     return config.gradients == "autograd" and not config.attention_dropout
 
 
-def tiles_attention(config: ViTConfig) -> bool:
-    """Whether the derived attention goes tile by tile."""
-    return config.gradients == "derived" and trained_tokens(config) > EXPLICIT_TOKENS
+def tiles_attention(config: ViTConfig, outputs: int) -> bool:
+    """Whether the derived attention of a block that so many tokens leave goes tile by tile.
+
+    The fast twin does so in PyTorch's fused kernel.
+    """
+    return config.gradients == "derived" and outputs * trained_tokens(config) > EXPLICIT_TOKENS**2
 
 
 def _widths(config: ViTConfig, narrowing: Narrowing, on_cpu: bool) -> _Widths:
@@ -198,72 +213,76 @@ def _tokens(config: ViTConfig, widths: _Widths) -> int:
     return kept
 
 
-def _block(config: ViTConfig, widths: _Widths, drops_path: bool) -> int:
-    T, D, M = trained_tokens(config), config.dim, config.mlp_dim
+def _block(config: ViTConfig, widths: _Widths, drops_path: bool, outputs: int) -> int:
+    T, R, D, M = trained_tokens(config), outputs, config.dim, config.mlp_dim
     U = hidden_width(config.activation, M)
-    norm = (
-        widths.normed * T * D + (1 if config.gradients == "derived" else 2) * widths.statistic * T
-    )
-    masks = 2 * (T * D * bool(config.dropout) + drops_path) + T * M * bool(config.dropout)
-    linears = widths.read * 2 * T * D + widths.hidden * T * M
-    scales = widths.read * 2 * T * D * (config.layer_scale is not None)
+    token = widths.normed * D + (1 if config.gradients == "derived" else 2) * widths.statistic
+    norms = token * (R + (T if config.norm == "pre" else R))
+    masks = 2 * (R * D * bool(config.dropout) + drops_path) + R * M * bool(config.dropout)
+    linears = widths.read * (T + R) * D + widths.hidden * R * M
+    scales = widths.read * 2 * R * D * (config.layer_scale is not None)
     return (
-        2 * norm
+        norms
         + linears
         + scales
-        + sum(_attention(config, widths))
-        + _bend(config, widths, T, U)
+        + sum(_attention(config, widths, R))
+        + _bend(config, widths, R, U)
         + masks
     )
 
 
-def _fast_block(config: ViTConfig, widths: _Widths, drops_path: bool) -> int:
-    T, D, M = trained_tokens(config), config.dim, config.mlp_dim
-    numbers = 2 * widths.stream * D + 4 * widths.statistic + widths.packed * 3 * D
-    return T * (numbers + widths.hidden * M) + 2 * drops_path
+def _fast_block(config: ViTConfig, widths: _Widths, drops_path: bool, outputs: int) -> int:
+    T, R, D, M = trained_tokens(config), outputs, config.dim, config.mlp_dim
+    before = widths.stream * D + 2 * widths.statistic
+    thought = widths.packed * D + before + widths.hidden * M
+    tiles = (widths.output * D + WIDE * config.heads) * tiles_attention(config, R)
+    return T * (before + widths.packed * 2 * D) + R * (thought + tiles) + 2 * drops_path
 
 
-def _attention(config: ViTConfig, widths: _Widths) -> Iterable[int]:
-    T, D, H = trained_tokens(config), config.dim, config.heads
+def _attention(config: ViTConfig, widths: _Widths, outputs: int) -> Iterable[int]:
+    T, R, D, H = trained_tokens(config), outputs, config.dim, config.heads
     turned = config.position == "rope2d"
-    fused, tiled = fuses_attention(config), tiles_attention(config)
+    fused, tiled = fuses_attention(config), tiles_attention(config, R)
+    written_out = config.gradients == "autograd" and not fused
+    # Q of those that ask is a part of a larger tensor, unless autocast or a product copies it
+    narrowed = turned and widths.turned < widths.stream
+    asked = R if narrowed or (written_out and H > 1 and not turned) else T
     if config.attention_dropout:
-        yield H * T * T  # the mask
-    if config.gradients == "autograd" and not fused:  # scores, powers, what is not dropped
-        yield widths.packed * 3 * T * D
-        yield (2 * widths.weights + widths.powers) * H * T * T
-        yield 2 * widths.powers * H * T
-        yield widths.output * T * D
+        yield H * R * T  # the mask
+    if written_out:  # scores, powers, what is not dropped
+        yield widths.packed * (2 * T + asked) * D
+        yield (2 * widths.weights + widths.powers) * H * R * T
+        yield 2 * widths.powers * H * R
+        yield widths.output * R * D
         return
     yield widths.packed * 3 * T * D
-    yield widths.turned * 2 * T * D * turned
-    yield WIDE * H * T if fused or tiled else widths.weights * H * T * T
-    yield widths.output * T * D
+    yield widths.turned * (T + asked) * D * turned
+    yield WIDE * H * R if fused or tiled else widths.weights * H * R * T
+    yield widths.output * R * D
     # side by side again, unless they lie so already
     copied = tiled or (fused and turned)
-    yield widths.output * T * D * (copied and H > 1)
+    yield widths.output * R * D * (copied and H > 1 and R > 1)
 
 
-def _bend(config: ViTConfig, widths: _Widths, T: int, U: int) -> int:
+def _bend(config: ViTConfig, widths: _Widths, R: int, U: int) -> int:
     """What the activation keeps beside what fc2 reads."""
     M, autograd = config.mlp_dim, config.gradients == "autograd"
     if autograd and config.activation == "relu":
-        return widths.hidden * T * M if config.dropout else 0
-    gates = T * M if autograd and config.activation == "swiglu" else 0
-    return widths.hidden * (T * U + gates)
+        return widths.hidden * R * M if config.dropout else 0
+    gates = R * M if autograd and config.activation == "swiglu" else 0
+    return widths.hidden * (R * U + gates)
 
 
 def _readout(config: ViTConfig, widths: _Widths, narrowing: Narrowing) -> int:
-    T, D, derived = trained_tokens(config), config.dim, config.gradients == "derived"
+    R, D, derived = leaving(config)[-1], config.dim, config.gradients == "derived"
     statistics = widths.statistic * (1 if derived else 2)
     kept = 0
     if config.final_norm == "norm":
-        kept += widths.normed * T * D + statistics * T
+        kept += (widths.normed * D + statistics) * R
     elif config.final_norm == "fc_norm":
         kept += widths.normed * D + statistics
-    # the class token is a part of the tensor of all tokens, unless autocast copies it
     copied = narrowing == "autocast" and not derived
-    kept += widths.read * D * (T if config.pool == "cls" and not copied else 1)
+    kept += widths.read * D
     if config.head == "mlp":  # tanh's output, and autocast's copy of it
         kept += (WIDE + NARROW if copied else widths.read) * D
     return kept
@@ -272,17 +291,19 @@ def _readout(config: ViTConfig, widths: _Widths, narrowing: Narrowing) -> int:
 def _work(config: ViTConfig, widths: _Widths, fast: bool) -> int:
     """The most that a block's backward pass holds at a time, beside what it frees meanwhile."""
     T, D, M, H = trained_tokens(config), config.dim, config.mlp_dim, config.heads
+    R = max(leaving(config))  # the last block needs less than another
     U = hidden_width(config.activation, M)
     attention = widths.packed * 4 * T * D
     if config.gradients == "autograd":
-        mlp = widths.hidden * T * (U + M * (config.activation == "relu"))
-        attention += widths.weights * H * T * T * bool(config.attention_dropout)
+        mlp = widths.hidden * R * (U + M * (config.activation == "relu"))
+        attention += widths.weights * H * R * T * bool(config.attention_dropout)
     elif fast:  # A and its gradient; Q K V, their gradients, in two orders; O
-        mlp = widths.hidden * T * M
-        attention = widths.packed * 13 * T * D + 2 * widths.weights * H * T * T
+        mlp = widths.hidden * R * M
+        attention = widths.packed * 13 * T * D
+        attention += 2 * widths.weights * H * R * T * (not tiles_attention(config, R))
     else:
-        mlp = 4 * widths.hidden * T * U
+        mlp = 4 * widths.hidden * R * U
         # some matrices of weights and their gradients, all of them or a tile of each head
-        side = min(T, TILE) if tiles_attention(config) else T
-        attention += widths.weights * 3 * H * T * T if side == T else WIDE * 5 * H * side * side
+        tiled = tiles_attention(config, R)
+        attention += WIDE * 5 * H * TILE**2 if tiled else widths.weights * 3 * H * R * T
     return 2 * widths.stream * T * D + max(mlp, attention)

@@ -26,6 +26,7 @@ from vitlib.train.plan.activations import (
     activations,
     fuses_attention,
     is_fast,
+    leaving,
     tiles_attention,
     trained_tokens,
 )
@@ -110,15 +111,22 @@ def work(setup: Setup) -> Work:
     (p, q), kept = config.patch_shape, config.num_kept_patches
     short = replace(config, image_size=(p, q * kept), patch_dropout=0.0)
     embedding, *_ = summary(config).layers
-    _, *layers = summary(short).layers
-    attention = _products(layer for layer in layers if layer.name.endswith(".attn"))
+    _, *layers = summary(short, whole=False).layers
     forward = embedding.multiply_adds + _products(layers)
     fast = is_fast(config, setup.narrowing, setup.on_cpu)
-    again = attention / 2 if fuses_attention(config) or tiles_attention(config) else 0
-    again += attention * fast
+    again = 0
+    for outputs, layer in zip(leaving(config), _attention(layers), strict=True):
+        if fuses_attention(config) or tiles_attention(config, outputs):
+            again += layer.multiply_adds // 2
+        elif fast:
+            again += layer.multiply_adds
+    # only the fast twin leaves out the queries of tokens that do not ask
+    unasked = fast * sum(short.num_tokens - outputs for outputs in leaving(config)) * config.dim**2
+    forward -= unasked
     recomputed = 0
     if setup.recompute:
-        recomputed = _products(layer for layer in layers if layer.name.startswith("blocks."))
+        blocks = (layer for layer in layers if layer.name.startswith("blocks."))
+        recomputed = _products(blocks) - unasked
         ends_in_fc2 = config.norm == "pre" and not config.dropout and config.layer_scale is None
         if config.gradients == "autograd" and ends_in_fc2:
             # PyTorch stops where the last saved tensor is rebuilt: a mask behind fc2, or its input
@@ -128,7 +136,7 @@ def work(setup: Setup) -> Work:
     each = setup.images * setup.accumulate
     return Work(
         forward=2 * each * forward,
-        backward=round(2 * each * (2 * forward - embedding.multiply_adds + again)),
+        backward=2 * each * (2 * forward - embedding.multiply_adds + again),
         recomputed=2 * each * recomputed,
         optimiser=sum(_newton_schulz(setup, name) for name in setup.parts),
     )
@@ -136,6 +144,10 @@ def work(setup: Setup) -> Work:
 
 def _products(layers: Iterable[Layer]) -> int:
     return sum(layer.multiply_adds for layer in layers)
+
+
+def _attention(layers: Iterable[Layer]) -> Iterable[Layer]:
+    return (layer for layer in layers if layer.name.endswith(".attn"))
 
 
 def _newton_schulz(setup: Setup, name: str) -> int:
@@ -180,9 +192,9 @@ def traffic(setup: Setup) -> int:
     fast = is_fast(config, setup.narrowing, setup.on_cpu)
     times_kept = _TRAFFIC[config.gradients, setup.narrowing == "autocast"]
     moved = (_FAST_TRAFFIC if fast else times_kept) * kept
-    if tiles_attention(config):
-        tokens = trained_tokens(config)
-        moved += _TILES * WIDE * config.depth * config.heads * tokens**2
+    tokens = trained_tokens(config)
+    tiled = sum(outputs for outputs in leaving(config) if tiles_attention(config, outputs))
+    moved += _TILES * WIDE * config.heads * tokens * tiled * (not fast)
     if setup.recompute:
         moved = (1 + _FORWARD) * moved
     shapes = {name: tuple(p.shape) for name, p in setup.model.named_parameters()}

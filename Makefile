@@ -5,11 +5,15 @@
 #   make notebooks   the chapters as .ipynb files
 #   make lab         open the chapters in JupyterLab
 #   make serve       serve the built book on http://localhost:8000
-#   make clean       remove what was built (not .venv)
+#   make clean       remove what was built (not .venv, not .venv-bench)
 #
 # Are the checks and the tests worth something? Both put faults in and expect them to be noticed.
 #   make mutants-book   a sign, a factor, a sum is lost from every checked equation (minutes)
 #   make mutants        a line of vitlib/nn or vitlib/proof is changed (two hours; goes on where it stopped)
+#
+# How fast is it? Beside timm, Hugging Face's transformers, torchvision and vit-pytorch, which are
+# installed into an environment of their own (6 GB).
+#   make bench       the table of `vitlib bench step` (half an hour of two quiet cores)
 #
 # A smaller, CPU-only PyTorch on Linux:
 #   make book TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -19,6 +23,7 @@ VENV ?= .venv
 PORT ?= 8000
 TORCH_INDEX ?=
 BIN := $(VENV)/bin
+BENCH := $(VENV)-bench
 
 # Warnings are errors: a failed cell, an unchecked equation or a broken link is a warning.
 JUPYTER_BOOK := $(BIN)/jupyter-book build . -W -n --keep-going --quiet
@@ -26,7 +31,7 @@ JUPYTER_BOOK := $(BIN)/jupyter-book build . -W -n --keep-going --quiet
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: book test lint notebooks mutants-book mutants lab serve clean
+.PHONY: book test lint notebooks mutants-book mutants bench lab serve clean
 .DEFAULT_GOAL := book
 
 $(BIN)/python:
@@ -69,6 +74,17 @@ mutants-book: $(VENV)/.book-installed
 
 mutants: $(VENV)/.book,train,test,mutants-installed
 	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants.py
+
+$(BENCH)/.installed: pyproject.toml requirements-bench.lock
+	$(PYTHON) -m venv $(BENCH)
+	@echo "Installing vitlib and its peers into $(BENCH)"
+	@$(BENCH)/bin/python -m pip install --quiet --constraint requirements-bench.lock \
+		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
+		--editable . matplotlib timm torchvision transformers vit-pytorch
+	@touch $@
+
+bench: $(BENCH)/.installed
+	$(BENCH)/bin/vitlib bench step
 
 # A chapter opens as a notebook on a double click; the setting stays inside .venv.
 lab: $(VENV)/.book,lab-installed

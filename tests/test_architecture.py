@@ -25,7 +25,7 @@ ARROWS = {
     "explain": LIBRARY,
     "interop": LIBRARY,
     "study": LIBRARY | {"train", "explain", "interop", "example"},
-    "bench": LIBRARY | {"train", "explain", "interop"},
+    "bench": LIBRARY | {"files", "plot", "summary", "fast", "train", "interop", "study"},
     "cli": LIBRARY | {"summary", "train", "explain", "interop", "study", "bench"},
     "__main__": {"cli"},
     "__init__": NETWORK | {"fast", "weights"},

@@ -8,8 +8,8 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from vitlib import VisionTransformer, ViTConfig, fast
-from vitlib.fast import choice
-from vitlib.nn import multi_head
+from vitlib.bench.meter import allocations
+from vitlib.fast import attention
 from vitlib.nn.block import Block, block, block_forward, draw_drops
 from vitlib.nn.derived import TWINS
 from vitlib.nn.loss import cross_entropy
@@ -31,7 +31,8 @@ PRODUCT = list(
         [True, False],  # a bias of queries, keys and values
         [0.0, 0.5],  # drop path
         [1, 3],  # heads
-        [(1, 1), (1, 7), (4, 1), (4, 7)],  # images and tokens
+        # images, tokens, how many of them ask
+        [(1, 1, None), (1, 7, None), (4, 1, None), (4, 7, None), (4, 1, 1), (4, 7, 1), (4, 7, 3)],
     )
 )
 PRECISIONS = [(torch.float64, 1e-10), (torch.float32, 1e-5)]
@@ -66,14 +67,14 @@ def images(model, count=4):
     return random(count, 2, *model.config.image_shape, dtype=model.head.weight.dtype)
 
 
-def gradients(inputs, drops, place, activation, heads, cotangent):
+def gradients(inputs, drops, place, activation, heads, queries, cotangent):
     """Output and gradients of a block."""
     leaves = [leaf.clone().requires_grad_() for leaf in inputs]
     x, g1, c1, qkv, b_qkv, proj, b_proj, g2, c2, fc1, b1, fc2, b2 = (
         leaf if leaf.numel() else None for leaf in leaves
     )
     parameters = (g1, c1), ((qkv, b_qkv), (proj, b_proj)), (g2, c2), ((fc1, b1), (fc2, b2))
-    y = block(x, parameters, heads, 1e-6, place, activation, None, drops)
+    y = block(x, parameters, heads, 1e-6, place, activation, None, drops, queries)
     y.backward(cotangent)
     return [y.detach(), *(leaf.grad for leaf in leaves if leaf.numel())]
 
@@ -83,13 +84,13 @@ def gradients(inputs, drops, place, activation, heads, cotangent):
 def test_outputs_and_gradients_are_the_readable_ones(
     runs, activation, bias, path, heads, sizes, dtype, tolerance
 ):
-    (count, tokens), dim, hidden = sizes, 6, 10
+    (count, tokens, queries), dim, hidden = sizes, 6, 10
     shapes = [(count, tokens, dim), (dim,), (dim,), (3 * dim, dim), (3 * dim * bias,)]
     shapes += [(dim, dim), (dim,), (dim,), (dim,), (hidden, dim), (hidden,), (dim, hidden), (dim,)]
-    inputs = [random(*shape, dtype=dtype) for shape in shapes]
+    inputs = [0.5 * random(*shape, dtype=dtype) for shape in shapes]
     drops = draw_drops(shapes[0], heads, hidden, (0.0, 0.0, path), torch.device("cpu"))
-    cotangent = random(*shapes[0], dtype=dtype)
-    arguments = inputs, drops, "pre", activation, heads, cotangent
+    cotangent = random(count, queries or tokens, dim, dtype=dtype)
+    arguments = inputs, drops, "pre", activation, heads, queries, cotangent
     found = gradients(*arguments)
     assert runs == ["fast"]
     with fast.readable():
@@ -162,13 +163,28 @@ def test_which_models_fit_is_known_beforehand(runs, options):
     assert runs == ["fast"] * CONFIG.depth
 
 
-def test_long_sequences_attend_tile_by_tile(runs, monkeypatch):
-    model = a_model()
-    for module in (choice, multi_head):
-        monkeypatch.setattr(module, "EXPLICIT_TOKENS", model.config.num_tokens - 1)
-    assert not fast.fits(model.config)
-    model(images(model)).sum().backward()
-    assert not runs
+@pytest.mark.parametrize("options", [{"pool": "mean"}, {"drop_path": 0.5}, {"heads": 1}], ids=str)
+@pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS, ids=str)
+def test_long_sequences_attend_tile_by_tile(runs, monkeypatch, options, dtype, tolerance):
+    model = a_model(dtype, **options)
+    x, results = images(model), []
+    for most in (1024, 2):  # one row of weights at most
+        monkeypatch.setattr(attention, "EXPLICIT_TOKENS", most)
+        torch.manual_seed(0)
+        logits = model(x)
+        grads = torch.autograd.grad(logits.square().sum(), list(model.parameters()))
+        results.append([logits, *grads])
+    assert runs == 2 * ["fast"] * CONFIG.depth
+    largest = max(each.abs().max() for each in results[0])
+    for explicit, tiled in zip(*results, strict=True):
+        torch.testing.assert_close(tiled, explicit, rtol=0, atol=tolerance * largest)
+
+
+def test_tiles_keep_no_square_of_the_tokens(monkeypatch):
+    monkeypatch.setattr(attention, "EXPLICIT_TOKENS", 2)
+    block = Block(12, 3, 20, gradients="derived")
+    x = torch.randn(1, 300, 12, requires_grad=True)
+    assert max(allocations(lambda: block(x).sum().backward())) < 4 * 3 * 300**2 / 4
 
 
 def forward(model):

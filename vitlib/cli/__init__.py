@@ -1,4 +1,4 @@
-"""The command `vitlib`: train, plan, sheet, eval, predict, export, info, study, list.
+"""The command `vitlib`: train, plan, sheet, eval, predict, export, info, study, bench, list.
 
 Each command is a dataclass that `tyro` fills from the command line and that is then called. Every
 mistake that a user can make ends in one line on stderr and exit status 2.
@@ -16,7 +16,7 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes
 from tyro.extras import SubcommandApp
 
 from vitlib.cli.training import Plan, Sheet, Train
-from vitlib.cli.using import Eval, Export, Info, List, Predict, Study
+from vitlib.cli.using import Bench, Eval, Export, Info, List, Predict, Study
 from vitlib.train import RECIPES, Interrupted, Recipe
 
 GO_ON = 75
@@ -95,7 +95,7 @@ def _application() -> SubcommandApp:
         for name, recipe in RECIPES.items():
             recipes.command(name=name, help=_summary(recipe))(of(recipe))
         application.command(recipes, name=command.__name__.lower(), help=_summary(command))
-    for command in (Eval, Predict, Export, Info, Study, List):
+    for command in (Eval, Predict, Export, Info, Study, Bench, List):
         application.command(name=command.__name__.lower())(command)
     return application
 

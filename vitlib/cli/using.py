@@ -1,4 +1,4 @@
-"""The commands that use models: eval, predict, export, info, study, list."""
+"""The commands that use models: eval, predict, export, info, study, bench, list."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +9,7 @@ import tyro
 from tyro.conf import Positional
 
 from vitlib import data
+from vitlib.bench import BENCHMARKS
 from vitlib.config import list_models, named_config
 from vitlib.data.images import load_image
 from vitlib.study import STUDIES
@@ -159,8 +160,32 @@ class Study:
 
 
 @dataclass(frozen=True)
+class Bench:
+    """Measure speed and memory beside the libraries that are installed here.
+
+    Attributes:
+        name: What of, by its name in `vitlib list`.
+        out: The folder of NAME.json and NAME.png.
+        rounds: How often each contender is timed.
+        compile: Whether to measure what torch.compile makes of them, too, which takes minutes.
+    """
+
+    name: Annotated[Positional[str], tyro.conf.arg(metavar="NAME")]
+    out: Path = RUNS / "bench"
+    rounds: int = 15
+    compile: bool = True
+
+    def __call__(self) -> None:
+        """Print a table, and write it with a figure."""
+        if self.name not in BENCHMARKS:
+            known = ", ".join(BENCHMARKS)
+            raise ValueError(f"{self.name!r} is no benchmark. The benchmarks are {known}.")
+        BENCHMARKS[self.name](self.out, self.rounds, self.compile)
+
+
+@dataclass(frozen=True)
 class List:
-    """Name the models, data sets, recipes and studies."""
+    """Name the models, data sets, recipes, studies and benchmarks."""
 
     def __call__(self) -> None:
         """Print the names."""
@@ -169,6 +194,7 @@ class List:
             "data sets": data.names(),
             "recipes": list(RECIPES),
             "studies": list(STUDIES),
+            "benchmarks": list(BENCHMARKS),
         }.items():
             print(kind)
             for name in names:

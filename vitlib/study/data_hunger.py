@@ -296,7 +296,7 @@ def main(folder: Path) -> None:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     facts = about(
-        "data_hunger",
+        "study data_hunger",
         data="fashion_mnist",
         seeds=SEEDS,
         sizes=SIZES,

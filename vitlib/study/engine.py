@@ -163,5 +163,7 @@ def runs() -> Iterator[Outcome]:
 def main(folder: Path) -> None:
     """Make all runs, time the steps, and write the file that the chapter reads."""
     torch.set_num_threads(1)
-    facts = about("engine", seeds=SEEDS, epochs=EPOCHS, costs=[asdict(cost) for cost in costs()])
+    facts = about(
+        "study engine", seeds=SEEDS, epochs=EPOCHS, costs=[asdict(cost) for cost in costs()]
+    )
     store(folder / FILE, facts, runs())

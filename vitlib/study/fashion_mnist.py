@@ -248,7 +248,7 @@ def speed(folder: Path) -> None:
         ModuleNotFoundError: timm is not installed.
     """
     timm, _ = timm_modules()
-    facts = about(SPEED, seeds=SEEDS, timm=timm.__version__)
+    facts = about(f"study {SPEED}", seeds=SEEDS, timm=timm.__version__)
     store(folder / f"{SPEED}.json", facts, map(measure, rows()))
 
 
@@ -262,4 +262,4 @@ def accuracy(folder: Path) -> None:
         go_on(replace(FashionMNIST(), seed=seed), folder / f"fashion_mnist-{seed}")
         for seed in SEEDS
     )
-    store(folder / f"{ACCURACY}.json", about(ACCURACY, seeds=SEEDS), runs)
+    store(folder / f"{ACCURACY}.json", about(f"study {ACCURACY}", seeds=SEEDS), runs)

@@ -119,5 +119,5 @@ def measure(setting: Setting) -> Outcome:
 def main(folder: Path) -> None:
     """Make all runs and write the file that the chapter reads."""
     torch.set_num_threads(1)
-    facts = about("patch_dropout", seeds=SEEDS, epochs=EPOCHS)
+    facts = about("study patch_dropout", seeds=SEEDS, epochs=EPOCHS)
     store(folder / FILE, facts, map(measure, settings()))

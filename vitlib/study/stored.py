@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 
-def about(study: str, **facts: Any) -> dict[str, Any]:
+def about(command: str, **facts: Any) -> dict[str, Any]:
     """When and with what a study was made.
 
     Args:
-        study: What `vitlib study` calls it.
+        command: What follows `vitlib`.
         facts: What else a reader has to know: seeds, epochs.
     """
     threads = torch.get_num_threads()
     return {
-        "command": f"vitlib study {study}",
+        "command": f"vitlib {command}",
         "date": datetime.now(UTC).date().isoformat(),
         "hardware": f"{threads} core{'s' if threads > 1 else ''} of {processor()}",
         "python": platform.python_version(),

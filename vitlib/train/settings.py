@@ -68,11 +68,16 @@ def prepare(model: VisionTransformer, engine: Engine) -> None:
         apply_activation_checkpointing(model, check_fn=lambda module: isinstance(module, Block))
     if engine.compile:
         if model.head.weight.device.type == "cpu":
-            _find_compiler()
+            find_compiler()
         model.compile()
 
 
-def _find_compiler() -> None:
+def find_compiler() -> None:
+    """Look for what `torch.compile` needs on a CPU.
+
+    Raises:
+        ValueError: There is none.
+    """
     from torch._inductor.cpp_builder import get_cpp_compiler  # takes long to import
     from torch._inductor.exc import InvalidCxxCompiler
 

@@ -44,11 +44,15 @@ def runs(monkeypatch):
     seen = []
     twin = TWINS[block_forward]
 
-    def forward(*inputs):
-        seen.append("fast")
-        return twin.forward(*inputs)
+    def noted(function):
+        def run(*inputs):
+            seen.append("fast")
+            return function(*inputs)
 
-    monkeypatch.setitem(TWINS, block_forward, twin._replace(forward=forward))
+        return run
+
+    noted_twin = twin._replace(forward=noted(twin.forward), output=noted(twin.output))
+    monkeypatch.setitem(TWINS, block_forward, noted_twin)
     return seen
 
 
@@ -191,13 +195,16 @@ def forward(model):
     return model(images(model)).sum()
 
 
-def test_without_gradients_it_runs_too(runs):
-    model = a_model()
-    with torch.no_grad():
-        forward(model)
-    with torch.inference_mode():
-        forward(model)
-    assert len(runs) == 2 * CONFIG.depth
+@pytest.mark.parametrize("options", [{}, {"qkv_bias": False, "activation": "gelu_tanh"}], ids=str)
+def test_without_gradients_the_output_is_the_same(runs, options):
+    model = a_model(**options)
+    x = images(model)
+    expected, before = model(x), x.clone()
+    for context in (torch.no_grad, torch.inference_mode):
+        with context():
+            torch.testing.assert_close(model(x), expected, rtol=0, atol=1e-12)
+    assert torch.equal(x, before)
+    assert len(runs) == 3 * CONFIG.depth
 
 
 def test_it_leaves_alone_what_it_could_not_do(runs):

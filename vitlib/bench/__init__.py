@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from vitlib.bench import step
+from vitlib.bench import attention, step
 
-BENCHMARKS: Mapping[str, Callable[[Path, int, bool], None]] = MappingProxyType({"step": step.main})
+BENCHMARKS: Mapping[str, Callable[[Path, int, bool], None]] = MappingProxyType(
+    {"attention": attention.main, "step": step.main}
+)
 """Each benchmark, which leaves its results in a folder."""

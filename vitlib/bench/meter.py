@@ -51,10 +51,7 @@ class Step:
     def seconds(self, kind: Kind) -> float:
         """How long one of the two takes, once; to change the model's mode is not in it."""
         self.model.train(kind == "training")
-        run = self.train if kind == "training" else self.infer
-        started = time.perf_counter()
-        run()
-        return time.perf_counter() - started
+        return seconds(self.train if kind == "training" else self.infer)
 
     def memory(self) -> tuple[int, int]:
         """Bytes held between forward and backward, and at the peak of a step."""
@@ -63,6 +60,23 @@ class Step:
         held = sum(allocations(lambda: waiting.append(self.loss())))
         waiting.clear()
         return held, max(accumulate(allocations(self.train)))
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """How long it takes, once."""
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def check_rounds(rounds: int) -> None:
+    """Refuse fewer rounds than quartiles need.
+
+    Raises:
+        ValueError: There are fewer than two.
+    """
+    if rounds < 2:
+        raise ValueError(f"rounds is {rounds}: expected 2 or more, to have a spread.")
 
 
 def allocations(run: Callable[[], object]) -> list[int]:

@@ -1,7 +1,8 @@
 """What came of the benchmark of a step, as it is stored and read again."""
 
 import json
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -65,6 +66,12 @@ class Outcome:
     def is_ours(self) -> bool:
         """Whether it is vitlib."""
         return self.library in OURS
+
+
+def quartiles(numbers: Sequence[float]) -> Quartiles:
+    """The numbers below which a quarter, half, and three quarters lie."""
+    low, middle, high = statistics.quantiles(numbers, n=4, method="inclusive")
+    return round(low, 4), round(middle, 4), round(high, 4)
 
 
 def read(path: Path) -> list[Outcome]:

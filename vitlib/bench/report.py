@@ -43,7 +43,7 @@ def _speed(timing: Timing) -> str:
     ratio = "–"
     if timing.ratio is not None:
         low, middle, high = timing.ratio
-        ratio = f"{middle:.2f}±{(high - low) / 2:.2f}"
+        ratio = f"{middle:.{2 if middle < 10 else 1}f}±{(high - low) / 2:.2f}"
     return f"{timing.images:10,.1f} {timing.share:5.2f} {ratio:>9}"
 
 

@@ -28,9 +28,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vitlib.bench.meter import Kind, Step
+from vitlib.bench.meter import Kind, Step, check_rounds
 from vitlib.bench.models import PEERS, SIZES, Size
-from vitlib.bench.outcome import OURS, Outcome, Quartiles, Timing
+from vitlib.bench.outcome import OURS, Outcome, Timing, quartiles
 from vitlib.bench.report import draw, table
 from vitlib.files import write_atomically
 from vitlib.nn.vit import VisionTransformer
@@ -41,7 +41,6 @@ from vitlib.train.settings import find_compiler
 
 WARMUP = 2
 """Rounds that do not count."""
-ROUNDS = 15
 KINDS: tuple[Kind, Kind] = ("training", "inference")
 
 
@@ -176,13 +175,7 @@ def times(steps: Sequence[Step], rounds: int) -> Mapping[Kind, list[list[float]]
     return taken
 
 
-def quartiles(numbers: Sequence[float]) -> Quartiles:
-    """The numbers below which a quarter, half, and three quarters lie."""
-    low, middle, high = statistics.quantiles(numbers, n=4, method="inclusive")
-    return round(low, 4), round(middle, 4), round(high, 4)
-
-
-def main(folder: Path, rounds: int = ROUNDS, compiled: bool = True) -> None:
+def main(folder: Path, rounds: int, compiled: bool) -> None:
     """Measure all sizes; leave step.json and step.png in a folder, and print a table.
 
     Args:
@@ -194,8 +187,7 @@ def main(folder: Path, rounds: int = ROUNDS, compiled: bool = True) -> None:
         ValueError: There are too few rounds for quartiles.
         OSError: The folder cannot be written.
     """
-    if rounds < 2:
-        raise ValueError(f"rounds is {rounds}: expected 2 or more, to have a spread.")
+    check_rounds(rounds)
     versions = {name: installed(name) for name in PEERS}
     if missing := [name for name, found in versions.items() if found is None]:
         print(f"not installed, so not measured: {', '.join(missing)}", file=sys.stderr)

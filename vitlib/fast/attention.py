@@ -4,9 +4,9 @@
 
 Queries, keys and values are put side by side once, head by head, so that every product is one
 batched product of what lies in order. (PyTorch's takes factors as they lie, but writes into order
-only: into anything else it goes matrix by matrix.) The scale 1/√d is a factor of the products, the
-softmax writes over its input, and its gradient over the gradient of A. Where a few tokens ask, the
-others have no query.
+only: into anything else it goes matrix by matrix.) The scale 1/√d is a factor of the products.
+The softmax does not write over its input, which would take it half as long again. Where a few
+tokens ask, the others have no query.
 
 Saved: Q, K and V. A and O are computed again in the backward pass. For the few hundred tokens of an
 image this takes less time than PyTorch's fused kernel, which goes tile by tile, forward and
@@ -86,10 +86,20 @@ def project_backward(
     return grad_normed, (grad_weight, grad_bias)
 
 
-def attention_forward(split: Heads, images: int) -> tuple[Rows, Tiled | None]:
-    """O = softmax(Q K⊤ / √d) V, the heads of a token side by side; and what tiles have to keep."""
+def attention_forward(
+    split: Heads, images: int, in_tiles: bool | None = None
+) -> tuple[Rows, Tiled | None]:
+    """O = softmax(Q K⊤ / √d) V, the heads of a token side by side; and what tiles have to keep.
+
+    Args:
+        split: queries, keys and values.
+        images: B.
+        in_tiles: whether PyTorch's fused kernel attends; if it is not said, for long sequences.
+    """
     q, k, v = _tensors(split)
-    if q.shape[1] * k.shape[1] <= EXPLICIT_TOKENS**2:
+    if in_tiles is None:
+        in_tiles = q.shape[1] * k.shape[1] > EXPLICIT_TOKENS**2
+    if not in_tiles:
         return merge(torch.bmm(weigh(q, k), v).unflatten(0, (images, -1))), None
     inputs = (part.unflatten(0, (images, -1)) for part in (q, k, v))
     o, log_sum = _aten._scaled_dot_product_flash_attention_for_cpu(*inputs)
@@ -119,9 +129,7 @@ def attention_backward(
     o = merge(torch.bmm(weights, v).unflatten(0, (images, -1)))
     torch.bmm(weights.mT, grad, out=grad_v)
     grad_weights = torch.bmm(grad, v.mT)
-    grad_scores = _aten._softmax_backward_data.out(
-        grad_weights, weights, -1, weights.dtype, grad_input=grad_weights
-    )
+    grad_scores = _aten._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
     torch.baddbmm(grad_q, grad_scores, k, beta=0, alpha=scale, out=grad_q)
     torch.baddbmm(grad_k, grad_scores.mT, q, beta=0, alpha=scale, out=grad_k)
     return grads, o
@@ -131,7 +139,7 @@ def weigh(q: Float[Tensor, "BH R d"], k: Float[Tensor, "BH T d"]) -> Float[Tenso
     """A = softmax(Q K⊤ / √d)."""
     scores = q.new_empty(*q.shape[:2], k.shape[1])
     torch.baddbmm(scores, q, k.mT, beta=0, alpha=q.shape[-1] ** -0.5, out=scores)
-    return _aten._softmax.out(scores, -1, False, out=scores)
+    return scores.softmax(-1)
 
 
 def merge(o: Float[Tensor, "B H R d"]) -> Rows:

@@ -19,7 +19,7 @@ how they are computed:
 An image may drop a whole branch (`drop_path`); that branch is written down.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -83,8 +83,14 @@ def block_forward(
     rope: None = None,
     drops: Drops = NO_DROPS,
     queries: int | None = None,
+    *,
+    keep: bool = True,
 ) -> tuple[Float[Tensor, "B R D"], Saved]:
-    """Exchange between tokens, then thought within each. Arguments: see `vitlib.nn.block`."""
+    """Exchange between tokens, then thought within each.
+
+    Arguments: see `vitlib.nn.block`; and whether to keep what the backward pass needs. If not, X'
+    and U are written over.
+    """
     norm1, (qkv, proj), norm2, (fc1, fc2) = parameters
     paths = drops.attn_path, drops.mlp_path
     read = x[:, :queries]
@@ -94,10 +100,16 @@ def block_forward(
     between = add_branch(read.reshape_as(o), o, proj, paths[0], read.shape)
     normed, saved_norm2 = norm_forward(between, norm2, eps)
     u = functional.linear(normed, *fc1)
-    hidden = functional.gelu(u, approximate=APPROXIMATE[activation])
-    y = add_branch(between, hidden, fc2, paths[1], read.shape).view(read.shape)
+    bend = functional.gelu if keep else _aten.gelu_
+    hidden = bend(u, approximate=APPROXIMATE[activation])
+    y = add_branch(between, hidden, fc2, paths[1], read.shape, keep).view(read.shape)
     layers = qkv, proj, saved_norm2, u, fc1, fc2
     return y, Saved(saved_norm1, split, tiled, *layers, activation, paths, x.shape)
+
+
+def block_output(*inputs: Any) -> Float[Tensor, "B R D"]:
+    """The output alone, where nobody will go backward."""
+    return block_forward(*inputs, keep=False)[0]
 
 
 def block_backward(
@@ -158,12 +170,17 @@ def norm_backward(
 
 
 def add_branch(
-    x: Rows, hidden: Float[Tensor, "R M"], layer: Weights, path: Drop | None, shape: torch.Size
+    x: Rows,
+    hidden: Float[Tensor, "R M"],
+    layer: Weights,
+    path: Drop | None,
+    shape: torch.Size,
+    keep: bool = True,
 ) -> Rows:
-    """X + H W + b, where an image may drop the branch."""
+    """X + H W + b, where an image may drop the branch; over X if that is not to be kept."""
     weight, bias = layer
     if path is None and bias is not None:
-        return (x + bias).addmm_(hidden, weight.mT)
+        return torch.add(x, bias, out=None if keep else x).addmm_(hidden, weight.mT)
     branch, _ = dropout_forward(functional.linear(hidden, weight, bias).view(shape), path)
     return branch.view_as(x).add_(x)
 

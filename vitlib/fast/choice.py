@@ -13,7 +13,7 @@ from torch._C import _are_functorch_transforms_active  # pyright: ignore[reportP
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from vitlib.config import ViTConfig
-from vitlib.fast.block import APPROXIMATE, block_backward, block_forward
+from vitlib.fast.block import APPROXIMATE, block_backward, block_forward, block_output
 from vitlib.nn import block
 from vitlib.nn.block import NO_DROPS, Drops, Parameters
 from vitlib.nn.derived import TWINS, Twin
@@ -74,20 +74,19 @@ def fits_tensors(*nest: Any) -> bool:
     They write into memory that they have made, which neither function transforms nor autocast nor
     subclasses such as sharded tensors allow, and compute all gradients or none.
     """
+    if _readable.get() or _are_functorch_transforms_active() or torch.is_autocast_enabled("cpu"):
+        return False
     tensors = list(_tensors(nest))
     first = tensors[0]
     if first.device.type != "cpu" or first.dtype not in (torch.float32, torch.float64):
         return False
-    alike = all(tensor.dtype == first.dtype and tensor.device == first.device for tensor in tensors)
-    trained = all(tensor.requires_grad for tensor in tensors) or not torch.is_grad_enabled()
-    return (
-        alike
-        and trained
-        and first.numel() > 0
-        and not _readable.get()
-        and not torch.is_autocast_enabled("cpu")
-        and not _are_functorch_transforms_active()
-        and not any(is_traceable_wrapper_subclass(tensor) for tensor in tensors)
+    any_will_do = not torch.is_grad_enabled()
+    return first.numel() > 0 and all(
+        (any_will_do or tensor.requires_grad)
+        and tensor.dtype == first.dtype
+        and tensor.device == first.device
+        and not is_traceable_wrapper_subclass(tensor)
+        for tensor in tensors
     )
 
 
@@ -99,4 +98,4 @@ def _tensors(nest: Any) -> Iterator[Tensor]:
             yield from _tensors(branch)
 
 
-TWINS[block.block_forward] = Twin(block_forward, block_backward, fits_block)
+TWINS[block.block_forward] = Twin(block_forward, block_backward, block_output, fits_block)

@@ -13,10 +13,10 @@ Where weights are frozen, some gradients are not needed. A backward that can lea
 them as a third argument, `needed`: the inputs' form, with True or False for each tensor.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import wraps
+from functools import cache, wraps
 from inspect import signature
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -39,11 +39,13 @@ class Twin(NamedTuple):
     Attributes:
         forward: As the readable one; what it saves may be something else.
         backward: The one that belongs to it.
+        output: What forward returns first, where nobody will go backward.
         fits: Whether it can take these inputs.
     """
 
     forward: Forward
     backward: Backward
+    output: Callable[..., Tensor]
     fits: Callable[..., bool]
 
 
@@ -60,7 +62,7 @@ since by default everything is."""
 
 def any_needed(needed: Any) -> bool:
     """Whether something in a nest of tuples is needed."""
-    return any(leaf is True for leaf in _leaves(needed))
+    return any(map(any_needed, needed)) if isinstance(needed, tuple) else needed is True
 
 
 def derived(forward: Forward, backward: Backward) -> Callable[..., Tensor]:
@@ -90,14 +92,15 @@ def derived(forward: Forward, backward: Backward) -> Callable[..., Tensor]:
     # decorator, torch.compiler.disable, would import the compiler together with this module.
     @torch._disable_dynamo  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
     def by_derivation(*inputs: Any) -> Tensor:
-        ahead, back = forward, backward
-        if (twin := TWINS.get(forward)) and twin.fits(*inputs):
-            ahead, back = twin.forward, twin.backward
-        tensors = [leaf for leaf in _leaves(inputs) if isinstance(leaf, Tensor)]
+        twin = TWINS.get(forward)
+        if twin and not twin.fits(*inputs):
+            twin = None
+        tensors: list[Tensor] = []
+        form = _take_apart(inputs, tensors)
         if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
-            return ahead(*inputs)[0]
-        selective = "needed" in signature(back).parameters
-        call = _Call(ahead, back, selective, _form(inputs))
+            return twin.output(*inputs) if twin else forward(*inputs)[0]
+        ahead, back = (twin.forward, twin.backward) if twin else (forward, backward)
+        call = _Call(ahead, back, _is_selective(back), form)
         outputs: tuple[Tensor, ...] = _Derived.apply(call, *tensors)  # pyright: ignore[reportAssignmentType]
         return outputs[0]
 
@@ -109,6 +112,12 @@ def derived(forward: Forward, backward: Backward) -> Callable[..., Tensor]:
         return by_derivation(*inputs)
 
     return function
+
+
+@cache
+def _is_selective(backward: Backward) -> bool:
+    """Whether a backward can leave out what is not needed."""
+    return "needed" in signature(backward).parameters
 
 
 @dataclass
@@ -135,16 +144,16 @@ class _Derived(torch.autograd.Function):
 
     @staticmethod
     def forward(call: _Call, *tensors: Tensor) -> tuple[Tensor, ...]:
-        y, saved = call.forward(*_fill(call.inputs, tensors))
+        y, saved = call.forward(*_fill(call.inputs, iter(tensors)))
         known = [*tensors, y]
         place = {id(tensor): i for i, tensor in enumerate(known)}
-        call.saved, call.places = _form(saved), []
-        for leaf in _leaves(saved):
-            if isinstance(leaf, Tensor):
-                if id(leaf) not in place:
-                    place[id(leaf)] = len(known)
-                    known.append(leaf)
-                call.places.append(place[id(leaf)])
+        leaves: list[Tensor] = []
+        call.saved, call.places = _take_apart(saved, leaves), []
+        for leaf in leaves:
+            if id(leaf) not in place:
+                place[id(leaf)] = len(known)
+                known.append(leaf)
+            call.places.append(place[id(leaf)])
         return tuple(known[len(tensors) :])
 
     @staticmethod
@@ -161,7 +170,9 @@ class _Derived(torch.autograd.Function):
         grad_y, needed = grads[0], ctx.needs_input_grad[1:]
         if grad_y is None:
             return (None,) * (1 + len(needed))
-        outputs = _Backward.apply(ctx.call, ctx.autocast, needed, grad_y, *ctx.saved_tensors)
+        # where the backward pass is recorded, it is a node, so as to refuse to be differentiated
+        go_back = _Backward.apply if torch.is_grad_enabled() else _Backward.forward
+        outputs = go_back(ctx.call, ctx.autocast, needed, grad_y, *ctx.saved_tensors)
         return None, *outputs  # pyright: ignore[reportReturnType, reportGeneralTypeIssues]
 
 
@@ -178,12 +189,13 @@ class _Backward(torch.autograd.Function):
         grad_y: Tensor,
         *saved: Tensor,
     ) -> tuple[Tensor | None, ...]:
-        selection = (_fill(call.inputs, needed),) if call.selective else ()
-        with torch.autocast(**autocast) if autocast else nullcontext():
-            grads = call.backward(grad_y, _fill(call.saved, saved), *selection)
-        grads = grads if isinstance(grads, tuple) else (grads,)
-        matched = zip(_match(call.inputs, grads), needed, strict=True)
-        return tuple(grad if wanted else None for grad, wanted in matched)
+        selection = (_fill(call.inputs, iter(needed)),) if call.selective else ()
+        same = autocast == _autocast(grad_y.device.type)
+        with nullcontext() if autocast is None or same else torch.autocast(**autocast):
+            grads = call.backward(grad_y, _fill(call.saved, iter(saved)), *selection)
+        matched: list[Tensor | None] = []
+        _match(call.inputs, grads if isinstance(grads, tuple) else (grads,), matched)
+        return tuple(grad if wanted else None for grad, wanted in zip(matched, needed, strict=True))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: object, output: object) -> None:
@@ -212,39 +224,41 @@ _TENSOR = object()
 """The mark of a tensor in a form: a nest of tuples and dictionaries without its tensors."""
 
 
-def _leaves(nest: Any) -> Iterator[Any]:
-    if isinstance(nest, tuple | dict):
-        for branch in nest.values() if isinstance(nest, dict) else nest:
-            yield from _leaves(branch)
-    else:
-        yield nest
-
-
-def _rebuild(nest: Any, change: Callable[[Any], Any]) -> Any:
-    if isinstance(nest, dict):
-        return {name: _rebuild(branch, change) for name, branch in nest.items()}
+def _take_apart(nest: Any, tensors: list[Tensor]) -> Any:
+    """The form of a nest; its tensors are added to a list in order."""
+    if isinstance(nest, Tensor):
+        tensors.append(nest)
+        return _TENSOR
     if isinstance(nest, tuple):
-        branches = [_rebuild(branch, change) for branch in nest]
-        return type(nest)(*branches) if hasattr(nest, "_fields") else tuple(branches)
-    return change(nest)
+        return _as(nest, [_take_apart(branch, tensors) for branch in nest])
+    if isinstance(nest, dict):
+        return {name: _take_apart(branch, tensors) for name, branch in nest.items()}
+    return nest
 
 
-def _form(nest: Any) -> Any:
-    return _rebuild(nest, lambda leaf: _TENSOR if isinstance(leaf, Tensor) else leaf)
-
-
-def _fill(form: Any, leaves: Iterable[Any]) -> Any:
-    remaining = iter(leaves)
-    return _rebuild(form, lambda leaf: next(remaining) if leaf is _TENSOR else leaf)
-
-
-def _match(form: Any, grads: Any) -> Iterator[Tensor | None]:
-    """The gradient of each of the form's tensors in its order, None where there is none."""
+def _fill(form: Any, leaves: Iterator[Any]) -> Any:
+    """The nest of this form with these leaves."""
     if form is _TENSOR:
-        yield grads
+        return next(leaves)
+    if isinstance(form, tuple):
+        return _as(form, [_fill(branch, leaves) for branch in form])
+    if isinstance(form, dict):
+        return {name: _fill(branch, leaves) for name, branch in form.items()}
+    return form
+
+
+def _as(model: tuple[Any, ...], branches: list[Any]) -> Any:
+    """A tuple, or the same named tuple as another."""
+    return type(model)(*branches) if hasattr(model, "_fields") else tuple(branches)
+
+
+def _match(form: Any, grads: Any, matched: list[Tensor | None]) -> None:
+    """Add the gradient of each of the form's tensors in its order, None where there is none."""
+    if form is _TENSOR:
+        matched.append(grads)
     elif isinstance(form, dict):
         for name, branch in form.items():
-            yield from _match(branch, None if grads is None else grads.get(name))
+            _match(branch, None if grads is None else grads.get(name), matched)
     elif isinstance(form, tuple):
         for branch, grad in zip_longest(form, grads or ()):
-            yield from _match(branch, grad)
+            _match(branch, grad, matched)

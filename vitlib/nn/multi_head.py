@@ -20,10 +20,10 @@ receives zeros.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from vitlib.config import available, check_heads
 from vitlib.nn import attention, blockwise, linear
@@ -94,10 +94,12 @@ def first(x: Float[Tensor, "*batch T d"], read: int | None) -> Float[Tensor, "*b
     return x if read in (None, x.shape[-2]) else x.narrow(-2, 0, read)
 
 
-def spread(grad: Float[Tensor, "*batch R d"], tokens: int) -> Float[Tensor, "*batch T d"]:
+def spread(grad_y: Float[Tensor, "*batch R d"], tokens: int) -> Float[Tensor, "*batch T d"]:
     """Its backward: the gradient of all tokens, zeros for those that were not read."""
-    unread = tokens - grad.shape[-2]
-    return functional.pad(grad, (0, 0, 0, unread)) if unread else grad
+    *batch, read, width = grad_y.shape
+    if read == tokens:
+        return grad_y
+    return torch.cat([grad_y, grad_y.new_zeros(*batch, tokens - read, width)], dim=-2)
 
 
 def multi_head_forward(

@@ -15,9 +15,8 @@ state dict; no autograd is needed to train with them:
     for name, grad in grads.items():
         parameters[name] -= rate * grad
 
-`VisionTransformer` is the module. Its names and shapes are timm's. Where the class token alone is
-read, it computes no other in the last block (`vitlib.nn.block`): the same logits and gradients with
-less work.
+`VisionTransformer` is the module, with timm's names and shapes. Where the class token alone is
+read, it computes no other in the last block: the same logits and gradients with less work.
 """
 
 from collections.abc import Mapping
@@ -32,6 +31,7 @@ from vitlib.nn import block, readout, tokens
 from vitlib.nn.block import FACTORS, LAYERS, Block, draw_drops, scaled_backward, scaled_forward
 from vitlib.nn.dropout import Drop, draw
 from vitlib.nn.head import Head, PreLogits
+from vitlib.nn.hooks import is_hooked
 from vitlib.nn.initialise import initialise
 from vitlib.nn.layer_norm import LayerNorm
 from vitlib.nn.linear import layer
@@ -165,39 +165,25 @@ class VisionTransformer(TokenEmbedding):
             TypeError: if the images are integers.
         """
         config = self.config
-        x = self._encode(images, None if self._shows_all() else 1)
+        seen = config.pool != "cls" or is_hooked(self.blocks[-1]) or is_hooked(self.norm)
+        x = self.tokens(images, None if seen else 1)
         y = pool(x, config.pool, config.num_prefix_tokens, gradients=config.gradients)
         return self.head(self.pre_logits(self.fc_norm(y)))
 
-    def tokens(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "B T D"]:
+    def tokens(
+        self, images: Float[Tensor, "B C height width"], read: int | None = None
+    ) -> Float[Tensor, "B R D"]:
         """The tokens after the last layer norm; as strict as `forward`.
 
-        Class token, registers, patches, as far as there are any, and in training those patches that
-        stay. Where the norm comes after the pooling, the tokens are those that leave the last
-        block.
+        Class token, registers, those patches that stay; of these the first R, if it is said how
+        many are read. Where the norm comes after the pooling, they are what leaves the last block.
         """
-        return self._encode(images)
-
-    def _encode(self, images: Tensor, read: int | None = None) -> Float[Tensor, "B R D"]:
-        """The first tokens behind the last norm, as many as are read; all if it is not said."""
         kept = self.draw_kept(images)
         x, rope = self.embed(images, kept), keep_places(self.rope, kept)
         *most, last = self.blocks
         for encoder_block in most:
             x = encoder_block(x, rope)
         return self.norm(last(x, rope, read))
-
-    def _shows_all(self) -> bool:
-        """Whether somebody reads the tokens behind the class token: pooling, or a hook."""
-        shown = (*self.blocks[-1].modules(), *self.norm.modules())
-        return self.config.pool != "cls" or any(map(_is_hooked, shown))
-
-
-def _is_hooked(module: nn.Module) -> bool:
-    """Whether somebody has registered a hook; FSDP's own look at no token."""
-    kinds = "_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks"
-    hooks = (hook for kind in kinds for hook in getattr(module, kind).values())
-    return any(not str(hook.__module__).startswith("torch.distributed.") for hook in hooks)
 
 
 def create_model(name: str, **options: Any) -> VisionTransformer:

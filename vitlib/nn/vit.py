@@ -125,9 +125,7 @@ def vit_backward(
 
 
 class VisionTransformer(TokenEmbedding):
-    """A Vision Transformer.
-
-    Weights start as timm's do (`vitlib.nn.initialise`).
+    """A Vision Transformer. Its weights start as timm's do (`vitlib.nn.initialise`).
 
     Args:
         config: its sizes and options.

@@ -136,7 +136,7 @@ def test_without_peers_ours_alone_are_measured(beside, monkeypatch, tmp_path, ca
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["stop"], "'stop' is no benchmark. The benchmarks are attention, step."),
+        (["stop"], "'stop' is no benchmark. The benchmarks are attention, ideas, step."),
         (["step", "--rounds", "1"], "rounds is 1: expected 2 or more"),
     ],
 )

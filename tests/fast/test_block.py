@@ -173,7 +173,7 @@ def test_long_sequences_attend_tile_by_tile(runs, monkeypatch, options, dtype, t
     model = a_model(dtype, **options)
     x, results = images(model), []
     for most in (1024, 2):  # one row of weights at most
-        monkeypatch.setattr(attention, "EXPLICIT_TOKENS", most)
+        monkeypatch.setattr(attention, "AT_ONCE", most)
         torch.manual_seed(0)
         logits = model(x)
         grads = torch.autograd.grad(logits.square().sum(), list(model.parameters()))
@@ -185,7 +185,7 @@ def test_long_sequences_attend_tile_by_tile(runs, monkeypatch, options, dtype, t
 
 
 def test_tiles_keep_no_square_of_the_tokens(monkeypatch):
-    monkeypatch.setattr(attention, "EXPLICIT_TOKENS", 2)
+    monkeypatch.setattr(attention, "AT_ONCE", 2)
     block = Block(12, 3, 20, gradients="derived")
     x = torch.randn(1, 300, 12, requires_grad=True)
     assert max(allocations(lambda: block(x).sum().backward())) < 4 * 3 * 300**2 / 4

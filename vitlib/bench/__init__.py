@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from vitlib.bench import attention, step
+from vitlib.bench import attention, ideas, step
 
 BENCHMARKS: Mapping[str, Callable[[Path, int, bool], None]] = MappingProxyType(
-    {"attention": attention.main, "step": step.main}
+    {"attention": attention.main, "ideas": ideas.main, "step": step.main}
 )
 """Each benchmark, which leaves its results in a folder."""

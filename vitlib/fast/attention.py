@@ -8,10 +8,10 @@ only: into anything else it goes matrix by matrix.) The scale 1/√d is a factor
 The softmax does not write over its input, which would take it half as long again. Where a few
 tokens ask, the others have no query.
 
-Saved: Q, K and V. A and O are computed again in the backward pass. For the few hundred tokens of an
-image this takes less time than PyTorch's fused kernel, which goes tile by tile, forward and
-backward (`vitlib bench attention`). For more tokens than `EXPLICIT_TOKENS` that kernel is taken: it
-is `vitlib.nn.blockwise` in one piece of C++. It keeps O and the logarithm of the softmax's sums.
+Saved: Q, K and V. A and O are computed again in the backward pass. For short sequences this takes
+no more time than PyTorch's fused kernel, which goes tile by tile, forward and backward
+(`vitlib bench attention`). For more tokens than `AT_ONCE` that kernel is taken: it is
+`vitlib.nn.blockwise` in one piece of C++. It keeps O and the logarithm of the softmax's sums.
 """
 
 from collections.abc import Sequence
@@ -23,9 +23,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from vitlib.nn.linear import Weights
-from vitlib.nn.multi_head import EXPLICIT_TOKENS
 
 _aten = torch.ops.aten
+
+AT_ONCE = 128
+"""The most tokens whose T × T weights are written down. Measured: as fast as the fused kernel up to
+about a hundred, a quarter slower at two hundred, twice as slow at a thousand."""
 
 Rows = Float[Tensor, "_ D"]
 Heads = tuple[Float[Tensor, "_ BH _ d"], ...]
@@ -98,7 +101,7 @@ def attention_forward(
     """
     q, k, v = _tensors(split)
     if in_tiles is None:
-        in_tiles = q.shape[1] * k.shape[1] > EXPLICIT_TOKENS**2
+        in_tiles = q.shape[1] * k.shape[1] > AT_ONCE**2
     if not in_tiles:
         return merge(torch.bmm(weigh(q, k), v).unflatten(0, (images, -1))), None
     inputs = (part.unflatten(0, (images, -1)) for part in (q, k, v))

@@ -13,7 +13,7 @@ how they are computed:
 - **Less kept.** X, Q K V, X', U and two numbers a token and norm, 5 D + M + 4 for each token, where
   the readable form keeps 8 D + 2 M + H T + 2. The outputs of the norms, A, O and GELU(U) are
   computed again where they are read, from what has to be fetched there anyway. A long sequence
-  keeps O and the sums of its softmax, D + H more.
+  keeps O in place of X', which is one product away from it, and H sums of its softmax.
 - **No dead work.** Where a few tokens ask, the others have keys and values, and nothing else.
 
 An image may drop a whole branch (`drop_path`); that branch is written down.
@@ -31,6 +31,7 @@ from vitlib.fast.attention import (
     Tiled,
     attention_backward,
     attention_forward,
+    merge,
     project,
     project_backward,
 )
@@ -47,9 +48,9 @@ LayerGradients = tuple[Tensor, Tensor | None]
 
 
 class SavedNorm(NamedTuple):
-    """What the backward pass of a norm needs."""
+    """What the backward pass of a norm needs; X' may be left out, if O is there."""
 
-    x: Rows
+    x: Rows | None
     mean: Float[Tensor, "R 1"]
     inverse_sigma: Float[Tensor, "R 1"]
     weights: NormWeights
@@ -103,6 +104,8 @@ def block_forward(
     bend = functional.gelu if keep else _aten.gelu_
     hidden = bend(u, approximate=APPROXIMATE[activation])
     y = add_branch(between, hidden, fc2, paths[1], read.shape, keep).view(read.shape)
+    if tiled is not None:
+        saved_norm2 = saved_norm2._replace(x=None)
     layers = qkv, proj, saved_norm2, u, fc1, fc2
     return y, Saved(saved_norm1, split, tiled, *layers, activation, paths, x.shape)
 
@@ -127,10 +130,11 @@ def block_backward(
     grad_u = _aten.gelu_backward.grad_input(
         grad_hidden, saved.u, approximate=APPROXIMATE[saved.activation], grad_input=grad_hidden
     )
-    normed = norm_again(saved.norm2)
+    norm2 = saved.norm2._replace(x=between_again(saved, grad_y.shape))
+    normed = norm_again(norm2)
     grads_fc1 = weight_gradients(grad_u, normed, saved.fc1)
     grad_normed = torch.mm(grad_u, saved.fc1[0], out=normed)
-    grad_between, *grads_norm2 = norm_backward(grad_normed, saved.norm2)
+    grad_between, *grads_norm2 = norm_backward(grad_normed, norm2)
     grad_between += rows_y
 
     grad_branch = dropout_backward(grad_between.view_as(grad_y), attn_path).view_as(rows_y)
@@ -148,6 +152,21 @@ def block_backward(
     return grad_x, (norms[0], (grads_qkv, grads_proj), norms[1], (grads_fc1, grads_fc2))
 
 
+def between_again(saved: Saved, shape: torch.Size) -> Rows:
+    """X', kept or computed from X and O."""
+    if saved.tiled is None:
+        return present(saved.norm2)
+    o = merge(saved.tiled.o)
+    read = present(saved.norm1).view(saved.shape)[:, : shape[1]]
+    return add_branch(read.reshape_as(o), o, saved.proj, saved.paths[0], shape)
+
+
+def present(saved: SavedNorm) -> Rows:
+    """The input that was kept."""
+    assert saved.x is not None  # block_forward sees to that
+    return saved.x
+
+
 def norm_forward(x: Rows, weights: NormWeights, eps: float) -> tuple[Rows, SavedNorm]:
     """Normalise each token, and keep the input."""
     y, mean, inverse_sigma = _aten.native_layer_norm(x, x.shape[-1:], *weights, eps)
@@ -156,14 +175,15 @@ def norm_forward(x: Rows, weights: NormWeights, eps: float) -> tuple[Rows, Saved
 
 def norm_again(saved: SavedNorm) -> Rows:
     """The output, from the input that was kept."""
-    return functional.layer_norm(saved.x, saved.x.shape[-1:], *saved.weights, saved.eps)
+    x = present(saved)
+    return functional.layer_norm(x, x.shape[-1:], *saved.weights, saved.eps)
 
 
 def norm_backward(
     grad_y: Rows, saved: SavedNorm
 ) -> tuple[Rows, Float[Tensor, " D"], Float[Tensor, " D"]]:
     """The gradients of input, gain and bias."""
-    x, mean, inverse_sigma, weights, _ = saved
+    x, (_, mean, inverse_sigma, weights, _) = present(saved), saved
     return _aten.native_layer_norm_backward(
         grad_y, x, x.shape[-1:], mean, inverse_sigma, *weights, [True, True, True]
     )

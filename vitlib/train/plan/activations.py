@@ -15,8 +15,8 @@ width D, H heads, an MLP of width M whose activation reads U numbers (2 M with g
     LayerScale    its input, T D                    the same
 
 Where the fast twin of a derived block runs (`vitlib.fast`), a block keeps its input, 2 numbers a
-token and norm, Q K V, what enters its second half, and the activation's input; nothing else but O
-and T H sums of a long sequence.
+token and norm, Q K V, what enters its second half, and the activation's input; nothing else. In a
+long sequence O stands in for what enters the second half, with T H sums beside it.
 
 Where the class token alone is read, the last block has one row in place of T of everything but its
 input, K and V, and what stands in one tensor with these.
@@ -36,6 +36,7 @@ from typing import Literal
 
 from vitlib.config import ViTConfig
 from vitlib.fast import fits
+from vitlib.fast.attention import AT_ONCE
 from vitlib.nn.activations import hidden_width
 from vitlib.nn.blockwise import TILE
 from vitlib.nn.multi_head import EXPLICIT_TOKENS
@@ -160,9 +161,14 @@ def fuses_attention(config: ViTConfig) -> bool:
 def tiles_attention(config: ViTConfig, outputs: int) -> bool:
     """Whether the derived attention of a block that so many tokens leave goes tile by tile.
 
-    The fast twin does so in PyTorch's fused kernel.
+    The fast twin does so sooner, in PyTorch's fused kernel (`tiles_fast`).
     """
     return config.gradients == "derived" and outputs * trained_tokens(config) > EXPLICIT_TOKENS**2
+
+
+def tiles_fast(config: ViTConfig, outputs: int) -> bool:
+    """Whether the attention of the fast twin goes tile by tile."""
+    return outputs * trained_tokens(config) > AT_ONCE**2
 
 
 def _widths(config: ViTConfig, narrowing: Narrowing, on_cpu: bool) -> _Widths:
@@ -235,8 +241,8 @@ def _fast_block(config: ViTConfig, widths: _Widths, drops_path: bool, outputs: i
     T, R, D, M = trained_tokens(config), outputs, config.dim, config.mlp_dim
     before = widths.stream * D + 2 * widths.statistic
     thought = widths.packed * D + before + widths.hidden * M
-    tiles = (widths.output * D + WIDE * config.heads) * tiles_attention(config, R)
-    return T * (before + widths.packed * 2 * D) + R * (thought + tiles) + 2 * drops_path
+    sums = WIDE * config.heads * tiles_fast(config, R)
+    return T * (before + widths.packed * 2 * D) + R * (thought + sums) + 2 * drops_path
 
 
 def _attention(config: ViTConfig, widths: _Widths, outputs: int) -> Iterable[int]:
@@ -300,7 +306,7 @@ def _work(config: ViTConfig, widths: _Widths, fast: bool) -> int:
     elif fast:  # A and its gradient; Q K V, their gradients, in two orders; O
         mlp = widths.hidden * R * M
         attention = widths.packed * 13 * T * D
-        attention += 2 * widths.weights * H * R * T * (not tiles_attention(config, R))
+        attention += 2 * widths.weights * H * R * T * (not tiles_fast(config, R))
     else:
         mlp = 4 * widths.hidden * R * U
         # some matrices of weights and their gradients, all of them or a tile of each head

@@ -28,6 +28,7 @@ from vitlib.train.plan.activations import (
     is_fast,
     leaving,
     tiles_attention,
+    tiles_fast,
     trained_tokens,
 )
 from vitlib.train.plan.setup import Setup
@@ -116,10 +117,12 @@ def work(setup: Setup) -> Work:
     fast = is_fast(config, setup.narrowing, setup.on_cpu)
     again = 0
     for outputs, layer in zip(leaving(config), _attention(layers), strict=True):
-        if fuses_attention(config) or tiles_attention(config, outputs):
-            again += layer.multiply_adds // 2
+        if fast and tiles_fast(config, outputs):
+            again += layer.multiply_adds // 2 + outputs * config.dim**2  # scores, and X' from O
         elif fast:
             again += layer.multiply_adds
+        elif fuses_attention(config) or tiles_attention(config, outputs):
+            again += layer.multiply_adds // 2
     # only the fast twin leaves out the queries of tokens that do not ask
     unasked = fast * sum(short.num_tokens - outputs for outputs in leaving(config)) * config.dim**2
     forward -= unasked
@@ -180,7 +183,7 @@ _TRAFFIC = {
     ("derived", False): 17,
     ("derived", True): 19,
 }
-_FAST_TRAFFIC = 13  # the same for fast twins, which keep less and compute it again
+_FAST_TRAFFIC = 11  # the same for fast twins, which keep less and compute it again
 _FORWARD = 0.35  # the forward pass's part of it
 _TILES = 24  # numbers that attention by tiles reads and writes for each of its T² weights
 

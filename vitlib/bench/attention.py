@@ -62,17 +62,18 @@ class Outcome:
 def forms(tokens: int, images: int) -> Iterator[tuple[str, Run]]:
     """The forms that can take so many tokens, each as forward and backward of the same numbers."""
     torch.manual_seed(0)
-    split = torch.randn(3, images * HEADS, tokens, WIDTH)
+    packed = torch.randn(images, tokens, 3, HEADS, WIDTH).permute(2, 0, 3, 1, 4)
     grad = torch.randn(images, tokens, HEADS, WIDTH)
-    q, k, v = (part.unflatten(0, (images, HEADS)).requires_grad_() for part in split.clone())
+    q, k, v = (part.detach().requires_grad_() for part in packed)
 
     def differentiated(attend: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Run:
         return lambda: torch.autograd.grad(attend(q, k, v), (q, k, v), grad.transpose(1, 2))
 
     def fast(in_tiles: bool) -> Run:
         def run() -> object:
-            _, tiled = attention_forward((split,), images, in_tiles)
-            return attention_backward(grad.flatten(0, 1).flatten(1), (split,), tiled, images)
+            split = (packed if in_tiles else packed.contiguous(),)
+            _, tiled = attention_forward(split, in_tiles)
+            return attention_backward(grad.flatten(0, 1).flatten(1), split, tiled)
 
         return run
 

@@ -1,17 +1,18 @@
 """Attention of all heads, rewritten for speed: the twin of `vitlib.nn.multi_head` up to O.
 
-    X̂ (B T, D)   Q O (B·H, R, d)   K V (B·H, T, d)   A (B·H, R, T), R = T where all tokens ask
+    X̂ (B T, D)   Q O (B, H, R, d)   K V (B, H, T, d)   A (B·H, R, T), R = T where all tokens ask
 
-Queries, keys and values are put side by side once, head by head, so that every product is one
-batched product of what lies in order. (PyTorch's takes factors as they lie, but writes into order
-only: into anything else it goes matrix by matrix.) The scale 1/√d is a factor of the products.
-The softmax does not write over its input, which would take it half as long again. Where a few
-tokens ask, the others have no query.
+Up to `AT_ONCE` tokens, all weights at once. Queries, keys and values are put side by side, head by
+head, so that every product is one batched product of what lies in order. (PyTorch's takes factors
+as they lie, but writes into order only: into anything else it goes matrix by matrix.) The scale
+1/√d is a factor of the products. The softmax does not write over its input, which would take it
+longer. Saved: Q, K and V; A and O are computed again in the backward pass.
 
-Saved: Q, K and V. A and O are computed again in the backward pass. For short sequences this takes
-no more time than PyTorch's fused kernel, which goes tile by tile, forward and backward
-(`vitlib bench attention`). For more tokens than `AT_ONCE` that kernel is taken: it is
-`vitlib.nn.blockwise` in one piece of C++. It keeps O and the logarithm of the softmax's sums.
+For more tokens, tile by tile in PyTorch's fused kernel, which is `vitlib.nn.blockwise` in one piece
+of C++, and takes Q, K and V as they were projected. Saved: these, O, and the logarithm of the
+softmax's sums. `vitlib bench attention` compares the two.
+
+Where a few tokens ask, the others have no query.
 """
 
 from collections.abc import Sequence
@@ -26,12 +27,12 @@ from vitlib.nn.linear import Weights
 
 _aten = torch.ops.aten
 
-AT_ONCE = 128
-"""The most tokens whose T × T weights are written down. Measured: as fast as the fused kernel up to
-about a hundred, a quarter slower at two hundred, twice as slow at a thousand."""
+AT_ONCE = 32
+"""The most tokens whose T × T weights are written down. Measured in whole models on two cores: with
+25 tokens faster than tiles, with 50 slower by a twentieth."""
 
 Rows = Float[Tensor, "_ D"]
-Heads = tuple[Float[Tensor, "_ BH _ d"], ...]
+Heads = tuple[Float[Tensor, "_ B H _ d"], ...]
 """Q K V in one tensor; or, where a few tokens ask, Q of these in one and K V of all in another."""
 
 
@@ -40,6 +41,11 @@ class Tiled(NamedTuple):
 
     o: Float[Tensor, "B H R d"]
     log_sum: Float[Tensor, "B H R"]
+
+
+def goes_in_tiles(tokens: int, queries: int | None = None) -> bool:
+    """Whether attention goes tile by tile, where so many tokens ask; all, if it is not said."""
+    return tokens * (queries or tokens) > AT_ONCE**2
 
 
 def project(
@@ -61,8 +67,10 @@ def project(
             _first(normed, images, read), weight[columns], None if bias is None else bias[columns]
         )
         apart = packed.view(images, read, -1, heads, normed.shape[1] // heads)
-        split.append(apart.permute(2, 0, 3, 1, 4).contiguous().flatten(1, 2))
-    return tuple(split)
+        split.append(apart.permute(2, 0, 3, 1, 4))
+    if goes_in_tiles(len(normed) // images, queries):
+        return tuple(split)
+    return tuple(part.contiguous() for part in split)
 
 
 def project_backward(
@@ -72,11 +80,10 @@ def project_backward(
     weight, bias = qkv
     grad_weight = torch.empty_like(weight)
     grad_bias = None if bias is None else torch.empty_like(bias)
-    queries = grads[0].shape[2] if len(grads) > 1 else None
+    queries = grads[0].shape[3] if len(grads) > 1 else None
     packed: list[tuple[slice, Tensor]] = []
     for (columns, read), grad in zip(_parts(normed, images, queries), grads, strict=True):
-        apart = grad.view(len(grad), images, -1, read, grad.shape[-1])
-        rows = apart.permute(1, 3, 0, 2, 4).reshape(images * read, -1)
+        rows = grad.permute(1, 3, 0, 2, 4).reshape(images * read, -1)
         torch.mm(rows.mT, _first(normed, images, read), out=grad_weight[columns])
         if grad_bias is not None:
             torch.sum(rows, 0, out=grad_bias[columns])
@@ -89,47 +96,41 @@ def project_backward(
     return grad_normed, (grad_weight, grad_bias)
 
 
-def attention_forward(
-    split: Heads, images: int, in_tiles: bool | None = None
-) -> tuple[Rows, Tiled | None]:
+def attention_forward(split: Heads, in_tiles: bool | None = None) -> tuple[Rows, Tiled | None]:
     """O = softmax(Q K⊤ / √d) V, the heads of a token side by side; and what tiles have to keep.
 
     Args:
         split: queries, keys and values.
-        images: B.
-        in_tiles: whether PyTorch's fused kernel attends; if it is not said, for long sequences.
+        in_tiles: whether to go tile by tile; if it is not said, for long sequences.
     """
     q, k, v = _tensors(split)
     if in_tiles is None:
-        in_tiles = q.shape[1] * k.shape[1] > AT_ONCE**2
-    if not in_tiles:
-        return merge(torch.bmm(weigh(q, k), v).unflatten(0, (images, -1))), None
-    inputs = (part.unflatten(0, (images, -1)) for part in (q, k, v))
-    o, log_sum = _aten._scaled_dot_product_flash_attention_for_cpu(*inputs)
-    return merge(o), Tiled(o, log_sum)
+        in_tiles = goes_in_tiles(k.shape[2], q.shape[2])
+    if in_tiles:
+        tiled = Tiled(*_aten._scaled_dot_product_flash_attention_for_cpu(q, k, v))
+        return merge(tiled.o), tiled
+    q, k, v = (part.flatten(0, 1) for part in (q, k, v))
+    return merge(torch.bmm(weigh(q, k), v).view(*split[0].shape[1:])), None
 
 
-def attention_backward(
-    grad_o: Rows, split: Heads, tiled: Tiled | None, images: int
-) -> tuple[Heads, Rows]:
+def attention_backward(grad_o: Rows, split: Heads, tiled: Tiled | None) -> tuple[Heads, Rows]:
     """The gradients of queries, keys and values; and O again, for those who read it."""
     q, k, v = _tensors(split)
-    batch, read, width = q.shape
-    grads = tuple(torch.empty_like(part) for part in split)
-    grad_q, grad_k, grad_v = _tensors(grads)
-    grad = grad_o.view(images, read, -1, width).transpose(1, 2)
+    images, heads, read, width = q.shape
+    grads = tuple(torch.empty_like(part) for part in split)  # in the same order in memory
+    grad = grad_o.view(images, read, heads, width).transpose(1, 2)
     if tiled is not None:
-        inputs = (part.unflatten(0, (images, -1)) for part in (q, k, v))
         found = _aten._scaled_dot_product_flash_attention_for_cpu_backward(
-            grad, *inputs, *tiled, 0.0, False
+            grad, q, k, v, *tiled, 0.0, False
         )
-        for own, new in zip((grad_q, grad_k, grad_v), found, strict=True):
-            own.copy_(new.reshape_as(own))
+        for own, new in zip(_tensors(grads), found, strict=True):
+            own.copy_(new)
         return grads, merge(tiled.o)
     scale = width**-0.5
-    grad = grad.reshape(batch, read, width)
+    q, k, v, grad = (part.flatten(0, 1) for part in (q, k, v, grad))
+    grad_q, grad_k, grad_v = (part.flatten(0, 1) for part in _tensors(grads))
     weights = weigh(q, k)
-    o = merge(torch.bmm(weights, v).unflatten(0, (images, -1)))
+    o = merge(torch.bmm(weights, v).view(*split[0].shape[1:]))
     torch.bmm(weights.mT, grad, out=grad_v)
     grad_weights = torch.bmm(grad, v.mT)
     grad_scores = _aten._softmax_backward_data(grad_weights, weights, -1, weights.dtype)

@@ -97,7 +97,7 @@ def block_forward(
     read = x[:, :queries]
     normed, saved_norm1 = norm_forward(x.reshape(-1, x.shape[-1]), norm1, eps)
     split = project(normed, qkv, len(x), heads, queries)
-    o, tiled = attention_forward(split, len(x))
+    o, tiled = attention_forward(split)
     between = add_branch(read.reshape_as(o), o, proj, paths[0], read.shape)
     normed, saved_norm2 = norm_forward(between, norm2, eps)
     u = functional.linear(normed, *fc1)
@@ -139,7 +139,7 @@ def block_backward(
 
     grad_branch = dropout_backward(grad_between.view_as(grad_y), attn_path).view_as(rows_y)
     grad_o = grad_branch @ saved.proj[0]
-    grad_heads, o = attention_backward(grad_o, saved.heads, saved.tiled, shape[0])
+    grad_heads, o = attention_backward(grad_o, saved.heads, saved.tiled)
     grads_proj = weight_gradients(grad_branch, o, saved.proj)
     grad_normed, grads_qkv = project_backward(
         grad_heads, norm_again(saved.norm1), saved.qkv, shape[0]

@@ -36,7 +36,7 @@ from typing import Literal
 
 from vitlib.config import ViTConfig
 from vitlib.fast import fits
-from vitlib.fast.attention import AT_ONCE
+from vitlib.fast.attention import goes_in_tiles
 from vitlib.nn.activations import hidden_width
 from vitlib.nn.blockwise import TILE
 from vitlib.nn.multi_head import EXPLICIT_TOKENS
@@ -168,7 +168,7 @@ def tiles_attention(config: ViTConfig, outputs: int) -> bool:
 
 def tiles_fast(config: ViTConfig, outputs: int) -> bool:
     """Whether the attention of the fast twin goes tile by tile."""
-    return outputs * trained_tokens(config) > AT_ONCE**2
+    return goes_in_tiles(trained_tokens(config), outputs)
 
 
 def _widths(config: ViTConfig, narrowing: Narrowing, on_cpu: bool) -> _Widths:

@@ -183,7 +183,7 @@ _TRAFFIC = {
     ("derived", False): 17,
     ("derived", True): 19,
 }
-_FAST_TRAFFIC = 11  # the same for fast twins, which keep less and compute it again
+_FAST_TRAFFIC = 9  # the same for fast twins, which keep less and compute it again
 _FORWARD = 0.35  # the forward pass's part of it
 _TILES = 24  # numbers that attention by tiles reads and writes for each of its T² weights
 

@@ -13,7 +13,7 @@
 #
 # How fast is it? Beside timm, Hugging Face's transformers, torchvision and vit-pytorch, which are
 # installed into an environment of their own (6 GB).
-#   make bench       the table of `vitlib bench step` (half an hour of two quiet cores)
+#   make bench       the table of `vitlib bench step` (a quarter of an hour of two quiet cores)
 #
 # A smaller, CPU-only PyTorch on Linux:
 #   make book TORCH_INDEX=https://download.pytorch.org/whl/cpu

@@ -1,5 +1,6 @@
 import json
 import math
+import os
 import signal
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,7 +11,9 @@ from torch.nn import functional
 
 from vitlib import data, load_model
 from vitlib.train import Digits, evaluate, loop, train
+from vitlib.train.journey import Journey
 from vitlib.train.processes import Processes
+from vitlib.train.recipe import Engine
 from vitlib.weights import read_record
 
 SHORT = Digits(epochs=1, batch_size=200)
@@ -52,6 +55,29 @@ def test_a_folder_gets_weights_that_say_how_they_came_about_and_a_log(tmp_path):
     images = torch.rand(3, 1, 8, 8)
     with torch.no_grad():
         assert torch.equal(load_model(folder / "weights.safetensors")(images), run.model(images))
+
+
+def test_the_disk_has_the_log_before_it_has_a_checkpoint_or_the_weights(tmp_path, monkeypatch):
+    """So that a power cut takes no line from before the step where the run goes on."""
+    safe, rest = {}, []
+    sync, save, leave = os.fsync, Journey.save, loop._leave
+
+    def noting(descriptor):
+        sync(descriptor)
+        found = os.fstat(descriptor)
+        safe[found.st_ino] = found.st_size
+
+    def look():
+        found = [(tmp_path / name).stat() for name in ("log.jsonl", "log.csv")]
+        rest.append([each.st_size - safe.get(each.st_ino, 0) for each in found])
+
+    monkeypatch.setattr(os, "fsync", noting)
+    monkeypatch.setattr(Journey, "save", lambda *given: (look(), save(*given)))
+    monkeypatch.setattr(loop, "_leave", lambda *given: (look(), leave(*given)))
+    recipe = replace(SHORT, engine=Engine(checkpoint_seconds=0), log_every=2)
+    train(recipe, tmp_path, progress=False)
+    assert len(rest) > 3
+    assert not any(map(any, rest))
 
 
 def test_the_stated_result_is_that_of_the_last_epochs_weights():

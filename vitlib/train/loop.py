@@ -224,12 +224,14 @@ def _train(
             if done < steps:
                 if due or best or leaving:
                     with bar.pause():
+                        log.sync()
                         journey.save(done)
                 if leaving:
                     raise Interrupted(
                         f"stopped after step {done:,} of {steps:,}"
                         f"{' and saved. The same command goes on.' if folder else '.'}"
                     )
+        log.sync()
 
     # The test, once.
     with averaged():

@@ -6,7 +6,8 @@
     RUN/curve.png    drawn from the log
 
 The columns are the fields of `Line`: always all of them, in this order. A line reaches the
-operating system before training goes on, so killing the process loses none; a power cut may.
+operating system before training goes on, so killing the process loses none. It reaches the disk
+before the next checkpoint does, so a power cut loses none from before the step where a run goes on.
 
 A run that goes on at step k forgets the lines of later steps, which the interrupted run had written
 after its last checkpoint. It will write them again: they are the same, but for what was measured
@@ -17,6 +18,7 @@ import csv
 import io
 import json
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -131,6 +133,18 @@ class Records:
                 if name != "step" and value is not None:
                     self._events.add_scalar(name, value, line.step)
             self._events.flush()
+
+    def sync(self) -> None:
+        """Wait until the lines so far are on the disk.
+
+        Raises:
+            OSError: The disk fails.
+        """
+        if self._folder is None:
+            return
+        for name in (LOG, TABLE):
+            with (self._folder / name).open("rb") as file:
+                os.fsync(file.fileno())
 
     def close(self) -> None:
         """Close TensorBoard's files; the others are closed after each line."""

@@ -76,6 +76,7 @@ OPTIONS = [
     {"dropout": 0.3, "activation": "relu"},
     {"dropout": 0.3, "activation": "swiglu"},
     {"attention_dropout": 0.3},
+    {"attention_dropout": 0.3, "position": "rope2d", "heads": 1},
     {"drop_path": 0.3},
     {"patch_dropout": 0.5},
     {"patch_dropout": 0.5, "position": "rope2d", "image_size": 16},

@@ -257,6 +257,7 @@ def _attention(config: ViTConfig, widths: _Widths, outputs: int) -> Iterable[int
         yield H * R * T  # the mask
     if written_out:  # scores, powers, what is not dropped
         yield widths.packed * (2 * T + asked) * D
+        yield widths.packed * 2 * T * D * (turned and H == 1)  # V of one head is a part of Q K V
         yield (2 * widths.weights + widths.powers) * H * R * T
         yield 2 * widths.powers * H * R
         yield widths.output * R * D

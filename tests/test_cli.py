@@ -16,8 +16,16 @@ from vitlib.config import named_config
 from vitlib.study import STUDIES
 from vitlib.summary import summary
 from vitlib.train import RECIPES, Digits, train
+from vitlib.train.feed import make_feed
+from vitlib.train.processes import Processes
+from vitlib.train.recipes import Images
 
 VITLIB = [sys.executable, "-m", "vitlib"]
+SMALL = (
+    *("--data", "pictures", "--epochs", "4", "--batch-size", "4", "--workers", "0"),
+    *("--dim", "16", "--heads", "2", "--mlp-dim", "16", "--depth", "1", "--image-size", "16"),
+)
+"""A short run of a small model."""
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +50,19 @@ def says(capsys):
         return capsys.readouterr().out
 
     return run
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """Five pictures of each of two classes, in colour, with a border that is unlike the rest."""
+    folder = tmp_path / "pictures"
+    for label, name in enumerate(("dark", "light")):
+        (folder / name).mkdir(parents=True)
+        for number in range(5):
+            picture = Image.new("RGB", (40, 32), "red" if number % 2 else "blue")
+            picture.paste((200 * label + 8 * number,) * 3, (4, 4, 36, 28))
+            picture.save(folder / name / f"{number}.png")
+    return folder
 
 
 @pytest.fixture
@@ -206,6 +227,33 @@ def test_predictions_are_the_models(says, weights):
     assert right >= 7
 
 
+def test_a_photograph_is_predicted_as_it_is_tested(says, photographs):
+    """A model that was trained on random crops is tested without the border."""
+    says("train", "images", *SMALL, "--lr", "0.03", "--out", "run")
+    path = Path("run/weights.safetensors")
+    model, recipe = load_model(path), Images(data="pictures", batch_size=4)
+    alone = Processes(0, 1, torch.device("cpu"))
+    feed = make_feed(data.open_source("pictures"), recipe, model.config, alone)
+    files = sorted(photographs.glob("*/4.png"))  # every fifth
+    lines = says("predict", *files, "--weights", path).splitlines()
+    with torch.no_grad():
+        rows = model(feed.normalisation(next(feed.held_out("test")).images)).softmax(1)
+    for line, row in zip(lines, rows, strict=False):
+        for name, percent in re.findall(r"(\w+) \(([\d.]+)%\)", line):
+            probability = row[feed.classes.index(name)].item()
+            assert float(percent) == pytest.approx(100 * probability, abs=0.06)
+
+
+def test_what_is_tested_is_told(says, capsys, photographs):
+    says("train", "images", *SMALL, "--out", "run")
+    (photographs / "light" / "4.png").write_bytes(b"not an image")
+    assert main(["eval", "run/weights.safetensors", "--data", "pictures"]) == 0
+    out, err = capsys.readouterr()
+    assert re.match(r"pictures: [01] of 1 test images right", out)
+    assert "every fifth of each class" in err
+    assert re.search(r"light/4\.png: not an image", err)
+
+
 def test_ink_on_paper_is_read_like_light_on_dark(says, weights):
     path, _ = digit()
     Image.eval(Image.open(path), lambda value: 255 - value).save("paper.png")
@@ -278,7 +326,7 @@ def test_ink_on_paper_is_read_like_light_on_dark(says, weights):
         (["info", "x" * 5000], "File name too long"),
         (["info", "vit_base_patch16_224", "--format", "yaml"], "'yaml'.*text.*markdown.*json"),
         (["predict"], "no image"),
-        (["predict", "a.png"], "no weights.*vitlib train digits"),
+        (["predict", "a.png"], "no run without --out .*--weights.*vitlib train digits"),
         (["study"], "NAME"),
         (["study", "speed"], "'speed' is no study. The studies are data_hunger, "),
         (["list", "models"], "models"),
@@ -349,6 +397,27 @@ def test_a_sheet_shows_a_batch(says):
     assert says("sheet", "digits", "--images", "7") == "sheet.png\n"
     with Image.open("sheet.png") as picture:
         assert min(picture.size) > 112
+
+
+def test_a_sheet_of_too_few_images_says_what_would_help(fails, photographs):
+    said = fails("sheet", "images", "--data", photographs)
+    assert re.search(r"batch_size is 64.* 8 training images.*--batch-size", said)
+
+
+def test_a_plan_is_for_as_many_classes_as_there_are(says, photographs):
+    words = ["plan", "images", "--data", photographs, "--batch-size", "4", "--format", "json"]
+    two = summary(Images(data="pictures").network(2))
+    assert json.loads(says(*words))["parameters"] == two.parameters
+
+
+def test_a_plan_counts_the_images_that_are_trained_on(says, photographs):
+    def steps(*words):
+        told = json.loads(says("plan", *words, "--epochs", "1", "--format", "json"))
+        return told["setup"]["steps"]
+
+    assert steps("fashion_mnist", "--validation", "0.5") == 30_000 // 256
+    here = ["--data", photographs, "--num-classes", "2", "--batch-size", "4"]
+    assert steps("imagenet_s16", *here, "--validation", "0") == 2
 
 
 def test_a_plan_says_what_a_run_costs(says):

@@ -109,6 +109,9 @@ def load_weights(
         source: A safetensors file, or a state dict. Names are timm's, which are ours.
         new_head: Leave the model's head as it is, for classes other than the source's.
 
+    Returns:
+        Which weights were set, and what was read off on another grid or left out.
+
     Raises:
         FileNotFoundError: There is no such file.
         TypeError: There is no `VisionTransformer` in `model`, or `source` is neither path nor dict.
@@ -179,8 +182,8 @@ def _set_weights(
         raise ValueError(
             f"{source}: the weights do not fit the model: {'; '.join(faults[:3])}"
             f"{' …' if len(faults) > 3 else ''}. Expected the {len(own)} tensors of its state "
-            "dict; make the model with the configuration that the weights were trained with, or "
-            "set new_head=True if only the classes differ."
+            "dict; make the model with the configuration that the weights were trained with"
+            f"{'' if new_head else ', or set new_head=True if only the classes differ'}."
         )
     with torch.no_grad():
         for name, tensor in own.items():

@@ -122,7 +122,7 @@ def test_dividing_says_so_and_wants_a_test_image_of_each_class():
     assert collection.test.labels.tolist() == [0, 1]
     assert collection.notes[0] == "a note."
     assert "every fifth" in collection.notes[1]
-    with pytest.raises(ValueError, match=r"pets, every fifth image: no image shows 'dog'"):
+    with pytest.raises(ValueError, match=r"pets: fewer than five images show 'dog'"):
         divided("pets", Numbers(labels[:9]), ("cat", "dog"), ())
 
 

@@ -136,6 +136,9 @@ def test_the_recipe_is_trained_from_each_seed_and_what_is_finished_not_again(mon
     monkeypatch.setattr(fashion_mnist, "train", None)
     fashion_mnist.accuracy(tmp_path)
     assert written(tmp_path, "fashion_mnist_accuracy") == found
+    monkeypatch.setattr(fashion_mnist, "FashionMNIST", lambda: replace(SMALL, lr=2e-3))
+    with pytest.raises(ValueError, match=r"fashion_mnist-0: holds a run of another recipe.*--out"):
+        fashion_mnist.accuracy(tmp_path)
 
 
 @pytest.mark.usefixtures("small")

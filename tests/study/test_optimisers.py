@@ -37,7 +37,7 @@ def test_the_script_trains_and_writes_the_file(tmp_path, monkeypatch):
 
 def test_a_run_that_diverges_is_stored_as_such(monkeypatch):
     def lost(*_, **__):
-        raise ValueError("the loss is no number in step 7: expected less.")
+        raise ValueError("the loss is NaN or infinite in step 7.")
 
     monkeypatch.setattr(optimisers, "train", lost)
     outcome = optimisers.measure(optimisers.Setting(optimiser="adamw", lr=1e-3, seed=0))

@@ -139,9 +139,20 @@ def test_a_full_disk_leaves_what_was_there(tmp_path):
 def test_the_newest_and_the_best_are_kept(tmp_path):
     for step in range(1, 7):
         save(tmp_path, step)
-    checkpoint.prune(tmp_path, keep=2, best=3)
+    checkpoint.prune(tmp_path, newest=6, keep=2, best=3)
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == ["step-00000003", "step-00000005", "step-00000006"]
+
+
+def test_later_ones_are_damaged_and_make_room_for_those_that_are_written_again(tmp_path):
+    for step in (10, 20, 30):
+        truncate(next(save(tmp_path, step).path.glob("*.safetensors")))
+    for step in (1, 2, 3):
+        save(tmp_path, step)
+        checkpoint.prune(tmp_path, newest=step, keep=2, best=None)
+        assert checkpoint.latest(tmp_path)[0].step == step
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["step-00000002", "step-00000003"]
 
 
 def test_the_manifest_says_what_it_was_given(tmp_path):

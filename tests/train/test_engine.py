@@ -1,23 +1,28 @@
 """How a run is computed does not change what is learned; what it starts from may be old weights."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vitlib import create_model, save_weights
 from vitlib.data.augment import Augment
 from vitlib.train import (
     Digits,
     Engine,
+    augmented,
     checkpoint,
     draw_sheet,
     evaluate_saved,
     export,
+    loop,
     train,
     trained_model,
 )
+from vitlib.train.optimiser import clip
 from vitlib.train.recipes import Finetune
 
 ONE_STEP = Digits(
@@ -74,9 +79,25 @@ def test_without_a_compiler_nothing_begins(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_gradient_is_clipped_to_the_norm(plain, tmp_path):
+def test_a_gradient_is_clipped_to_the_norm(plain, tmp_path, monkeypatch):
     norm = plain[0]["gradient_norm"]
     assert log_of(replace(ONE_STEP, clip=norm / 10), tmp_path / "a")[0]["gradient_norm"] == norm
+    before, after = {}, {}
+
+    def gradients(model):
+        return torch.cat([p.grad.flatten() for p in model.parameters()]).clone()
+
+    def noting(model, largest):
+        before[largest] = gradients(model)
+        found = clip(model, largest)
+        after[largest] = gradients(model)
+        return found
+
+    monkeypatch.setattr(loop, "clip", noting)
+    largest = norm / 10
+    train(replace(ONE_STEP, epochs=1, clip=largest), progress=False)
+    assert after[largest].norm().item() == pytest.approx(largest, rel=1e-4)
+    torch.testing.assert_close(after[largest], before[largest] * (largest / norm))
     with pytest.raises(ValueError, match="clip is -1"):
         replace(ONE_STEP, clip=-1)
 
@@ -96,8 +117,12 @@ def test_what_is_held_out_is_not_trained_on(optimiser, tmp_path):
 
 def test_tensorboard_gets_the_same_numbers(tmp_path):
     recipe = replace(ONE_STEP, epochs=1, engine=Engine(tensorboard=True))
-    log_of(recipe, tmp_path / "run")
-    assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
+    (line,) = log_of(recipe, tmp_path / "run")
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    for name in ("loss", "accuracy", "lr", "gradient_norm", "seconds"):
+        (scalar,) = events.Scalars(name)
+        assert (scalar.step, scalar.value) == (line["step"], pytest.approx(line[name]))
 
 
 def test_old_weights_are_tuned_to_new_images(pictures, tmp_path):
@@ -118,7 +143,7 @@ def test_old_weights_are_tuned_to_new_images(pictures, tmp_path):
         for old, new in zip(first.model.blocks, run.model.blocks, strict=True)
     ]
     assert 0 < moved[0] < moved[1]  # what lies low moves less
-    _, measures = evaluate_saved(tmp_path / "second" / "weights.safetensors")
+    measures = evaluate_saved(tmp_path / "second" / "weights.safetensors").measures
     assert measures.correct == run.record["result"]["correct"]
     assert measures.images == run.record["result"]["images"] == 20
 
@@ -177,9 +202,35 @@ def test_an_unfinished_run_is_exported_and_goes_on(tmp_path):
     assert torch.equal(again.head.weight, finished.head.weight)
 
 
-def test_a_sheet_is_what_the_first_step_sees(tmp_path):
-    draw_sheet(Digits(), tmp_path / "a.png", 5)
-    draw_sheet(Digits(), tmp_path / "b.png", 5)
-    draw_sheet(Digits(seed=1), tmp_path / "c.png", 5)
-    a, b, c = ((tmp_path / f"{name}.png").read_bytes() for name in "abc")
-    assert a == b != c
+def test_damage_met_before_an_interruption_is_not_forgotten(pictures, tmp_path):
+    folder = tmp_path / "pictures"
+    shutil.copytree(pictures, folder)
+    damaged = folder / "3" / "0.png"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:40])
+    recipe = Digits(
+        data=str(folder), epochs=2, batch_size=24, engine=Engine(workers=0, checkpoint_seconds=0)
+    )
+    run = train(recipe, tmp_path / "run", progress=False)
+    assert list(run.record["faults"]) == [str(damaged)]
+    (tmp_path / "run" / "weights.safetensors").unlink()
+    damaged.write_bytes(whole)
+    assert train(recipe, tmp_path / "run", progress=False).record["faults"] == run.record["faults"]
+
+
+def test_a_sheet_is_what_the_first_step_sees(tmp_path, monkeypatch):
+    drawn, seen = [], []
+    monkeypatch.setattr(
+        augmented, "contact_sheet", lambda images, labels, _: drawn.append((images, labels))
+    )
+    recipe = Digits(epochs=1)
+    draw_sheet(recipe, tmp_path / "sheet.png", 5)
+    monkeypatch.setattr(
+        loop, "augmented", lambda *given: seen.append(augmented.augmented(*given)) or seen[-1]
+    )
+    train(recipe, progress=False)
+    (images, labels), (shown, told) = drawn[0], seen[0]
+    assert torch.equal(images, shown[:5])
+    assert labels == [str(int(label)) for label in told[:5]]
+    with pytest.raises(ValueError, match="images is 9: expected 1 to 8, the batch_size divided by"):
+        draw_sheet(replace(recipe, batch_size=96, accumulate=12), tmp_path / "a.png", 9)

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from vitlib import data, load_model
-from vitlib.train import Digits, evaluate, loop, train
+from vitlib.train import Digits, Interrupted, evaluate, loop, train
 from vitlib.train.journey import Journey
 from vitlib.train.processes import Processes
 from vitlib.train.recipe import Engine
@@ -119,6 +119,41 @@ def test_who_leaves_the_other_processes_can_still_say_why(monkeypatch):
     assert deadly == []
 
 
+def test_torchrun_gives_the_same_command_and_does_not_mean_to_overwrite(tmp_path, monkeypatch):
+    recipe = replace(SHORT, engine=Engine(checkpoint_seconds=0))
+    first = train(recipe, tmp_path / "run", progress=False).model
+    (tmp_path / "run" / "weights.safetensors").unlink()
+    kept = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    begun = []
+    begin = Journey.begin
+
+    def noting(journey, *given, **options):
+        begin(journey, *given, **options)
+        begun.append(journey.done)
+
+    monkeypatch.setattr(Journey, "begin", noting)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    again = train(recipe, tmp_path / "run", overwrite=True, progress=False).model
+    assert begun == [max(int(name.removeprefix("step-")) for name in kept)]
+    assert torch.equal(again.head.weight, first.head.weight)
+
+
+def test_who_is_told_to_overwrite_is_told_to_leave_that_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop.Stop, "asked", True)
+    with pytest.raises(Interrupted, match=r"The same command, without --overwrite, goes on\.$"):
+        train(SHORT, tmp_path, overwrite=True, progress=False)
+    with pytest.raises(Interrupted, match=r"The same command goes on\.$"):
+        train(SHORT, tmp_path, progress=False)
+
+
+def test_more_processes_than_devices_are_told_how_many_there_are(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 4)
+    monkeypatch.setenv("LOCAL_RANK", "4")
+    with pytest.raises(ValueError, match=r"process 4 .* there are 4.*--nproc-per-node 4"):
+        train(SHORT, progress=False)
+
+
 def test_evaluating_does_not_depend_on_the_batch_and_restores_the_mode():
     run, digits = train(SHORT, progress=False), data.load("digits")
     images = digits.normalisation(digits.test_images)
@@ -154,7 +189,7 @@ def test_a_batch_larger_than_the_data_is_refused():
 
 
 def test_a_loss_that_is_no_number_ends_the_run_without_weights(tmp_path):
-    with pytest.raises(ValueError, match=r"the loss is no number in step 1 .*Lower lr"):
+    with pytest.raises(ValueError, match=r"the loss is NaN or infinite in step 1 .*Lower lr"):
         train(replace(SHORT, lr=1e30, warmup=0.0), tmp_path, progress=False)
     assert not (tmp_path / "weights.safetensors").exists()
 

@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "allocate" not in str(error):
             raise
         return _complain(
-            "the machine has not the memory for this. Choose smaller sizes of the model, such as "
+            "there is not enough memory for this. Choose smaller sizes of the model, such as "
             "dim, mlp_dim or depth, or a smaller batch_size."
         )
     return 0

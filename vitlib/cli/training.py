@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
 from vitlib.cli.using import RUNS
-from vitlib.train import WEIGHTS, Recipe, count_images, draw_sheet, train
+from vitlib.train import WEIGHTS, Recipe, draw_sheet, known_images, look_at_data, train
 from vitlib.train.plan import decoding_rate, plan
 from vitlib.train.report import REPORT
 
@@ -79,7 +79,7 @@ class Plan(Generic[R]):
         device: a100-40, a100-80, h100, h200 …, or cpu for this computer's processor.
         nodes: Computers that the devices are in.
         network: Gbit/s of each of them, one way.
-        images: Training images; by default those of the recipe's data.
+        images: Training images; by default those of the recipe's data, less what is held out.
         decodes: Whether each image is decoded from a file when it is needed.
         format: For reading, for a page, or for a program.
     """
@@ -96,12 +96,15 @@ class Plan(Generic[R]):
     def __call__(self) -> None:
         """Print the plan."""
         recipe, engine = self.recipe, self.recipe.engine
-        config = recipe.network()
+        config, count = recipe.network(), self.images or known_images(recipe)
+        if count is None:
+            config, feed = look_at_data(recipe)
+            count = feed.train_count
         computed = plan(
             config,
             batch_size=recipe.batch_size,
             epochs=recipe.epochs,
-            train_count=self.images or recipe.images or count_images(recipe),
+            train_count=count,
             accumulate=recipe.accumulate,
             optimiser=recipe.optimiser,
             ema=recipe.ema,

@@ -1,17 +1,21 @@
 """The commands that use models: eval, predict, export, info, study, bench, list."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
 import tyro
+from jaxtyping import Float
+from torch import Tensor
 from tyro.conf import Positional
 
 from vitlib import data
 from vitlib.bench import BENCHMARKS
-from vitlib.config import list_models, named_config
+from vitlib.config import ViTConfig, list_models, named_config
 from vitlib.data.images import load_image
+from vitlib.data.reader import CentreView, view_file
 from vitlib.study import STUDIES
 from vitlib.summary import summary
 from vitlib.train import RECIPES, WEIGHTS, evaluate_saved, export, trained_model
@@ -27,7 +31,8 @@ class Eval:
 
     Attributes:
         weights: A file that `vitlib train` wrote.
-        data: Other data of the same classes: whatever `vitlib train --data` takes.
+        data: Other data of the same classes: whatever `vitlib train --data` takes. What is for
+            testing there is used: of a folder without `test/` or `val/`, every fifth image.
     """
 
     weights: Annotated[Positional[Path], tyro.conf.arg(metavar="WEIGHTS")]
@@ -35,7 +40,9 @@ class Eval:
 
     def __call__(self) -> None:
         """Print accuracy and loss."""
-        name, result = evaluate_saved(self.weights, self.data)
+        name, result, notes, faults = evaluate_saved(self.weights, self.data)
+        for note in (*notes, *(f"{image}: {why}" for image, why in faults.items())):
+            print(note, file=sys.stderr)
         print(
             f"{name}: {result.correct} of {result.images} test images right "
             f"({result.accuracy:.2%}), loss {result.loss:.3f}."
@@ -57,20 +64,10 @@ class Predict:
     def __call__(self) -> None:
         """Print the likeliest three classes of each image."""
         if not self.images:
-            raise ValueError("no image is given. Say vitlib predict IMAGE… [--weights WEIGHTS].")
+            raise ValueError("no image is given. Usage: vitlib predict IMAGE… [--weights WEIGHTS].")
         weights = self.weights or _latest_weights()
         model, known = load_model(weights), _data_record(weights)
-        images = torch.stack(
-            [
-                load_image(
-                    path,
-                    channels=model.config.in_channels,
-                    size=model.config.image_shape,
-                    bright_on_dark=known["bright_on_dark"],
-                )
-                for path in self.images
-            ]
-        )
+        images = torch.stack([_as_tested(path, model.config, known) for path in self.images])
         with torch.inference_mode():
             logits = model(data.Normalisation(**known["normalisation"])(images))
         probabilities, labels = logits.softmax(1).topk(min(3, logits.shape[1]))
@@ -165,9 +162,10 @@ class Bench:
 
     Attributes:
         name: What of, by its name in `vitlib list`.
-        out: The folder of NAME.json and NAME.png.
+        out: The folder of NAME.json and, for `step` beside other libraries, NAME.png.
         rounds: How often each contender is timed.
-        compile: Whether to measure what torch.compile makes of them, too, which takes minutes.
+        compile: For `step`, whether to measure what torch.compile makes of them, too, which takes
+            minutes.
     """
 
     name: Annotated[Positional[str], tyro.conf.arg(metavar="NAME")]
@@ -205,10 +203,21 @@ def _latest_weights() -> Path:
     finished = [path for name in RECIPES if (path := RUNS / name / WEIGHTS).exists()]
     if not finished:
         raise ValueError(
-            f"there are no weights in {RUNS}/ yet. Train with vitlib train digits, or name a file "
-            "with --weights."
+            f"no run without --out has left weights in {RUNS}/. Name a file with --weights, or "
+            "train with vitlib train digits."
         )
     return max(finished, key=lambda path: path.stat().st_mtime)
+
+
+def _as_tested(
+    path: Path, config: ViTConfig, known: dict[str, Any]
+) -> Float[Tensor, "C height width"]:
+    """An image file as the model was given its test images."""
+    channels, size, margin = config.in_channels, config.image_shape, known.get("margin")
+    if margin is None:  # they were no files
+        dark = known["bright_on_dark"]
+        return load_image(path, channels=channels, size=size, bright_on_dark=dark)
+    return view_file(path, channels=channels, view=CentreView(size, margin))
 
 
 def _data_record(weights: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+_FIFTH = 5  # image of each class is for testing, where no others are
 _TOGETHER = 16  # blocks whose images are shuffled into each other
 
 
@@ -161,8 +162,14 @@ def divided(
     Raises:
         ValueError: A class has too few images for that.
     """
-    train, test = divide(pictures, 0.2)
-    check_classes(f"{name}, every fifth image", classes, test.labels)
+    train, test = divide(pictures, 1 / _FIFTH)
+    counts = pictures.labels.bincount(minlength=len(classes)).tolist()
+    few = [one for one, count in zip(classes, counts, strict=True) if count < _FIFTH]
+    if few:
+        raise ValueError(
+            f"{name}: fewer than five images show {listed(few)}, and every fifth is for testing. "
+            "Add images, take the class away, or bring test images of their own."
+        )
     note = f"{name} has no test images of its own: every fifth of each class is one."
     return Collection(name, train, test, classes, (*notes, note))
 

@@ -15,10 +15,11 @@ that each batch is whole; in a test its label becomes `NO_LABEL`, and it does no
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -210,9 +211,32 @@ def read_picture(picture: Picture, place: Place, channels: int, view: View) -> R
     except (OSError, ValueError) as error:
         why = str(error).removeprefix(f"{picture.name}: ")
         return _nothing(channels, view.size, (picture.name, why))
-    height, width = view.size
+    return Read(_centre(pixels, view.size), picture.label)
+
+
+def view_file(path: Path, *, channels: int, view: View) -> Float[Tensor, "C height width"]:
+    """What a view keeps of an image file, in [0, 1].
+
+    Args:
+        path: The file.
+        channels: 1 for grey, 3 for colour.
+        view: What is kept of it.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no image, damaged, or of a kind that cannot be read safely.
+    """
+    cut = partial(view, Place(0, 0))
+    pixels = decode(path, str(path), channels=channels, cut=cut)
+    return _centre(pixels, view.size).float().div(255)
+
+
+def _centre(
+    pixels: UInt8[Tensor, "C above below"], size: tuple[int, int]
+) -> UInt8[Tensor, "C height width"]:
+    height, width = size
     top, left = round((pixels.shape[1] - height) / 2), round((pixels.shape[2] - width) / 2)
-    return Read(pixels[:, top : top + height, left : left + width], picture.label)
+    return pixels[:, top : top + height, left : left + width]
 
 
 def _nothing(channels: int, size: tuple[int, int], *faults: tuple[str, str]) -> Read:

@@ -17,6 +17,7 @@ of the training images that was kept out.
 """
 
 import importlib
+import json
 import math
 import time
 from collections.abc import Iterator
@@ -235,9 +236,17 @@ def measure_timm(recipe: FashionMNIST) -> Outcome:
 
 
 def go_on(recipe: FashionMNIST, run: Path) -> Outcome:
-    """Train in a folder, or go on there, or take what has been finished there."""
+    """Train in a folder, or go on there, or take what has been finished there.
+
+    Raises:
+        ValueError: It was finished by another recipe.
+        Interrupted: It was asked to stop.
+    """
     if not (run / WEIGHTS).exists():
         train(recipe, run)
+    told = json.loads(json.dumps(recipe.to_dict()))
+    if read_record(run / WEIGHTS)["recipe"] | {"engine": None} != told | {"engine": None}:
+        raise ValueError(f"{run}: holds a run of another recipe. Choose another folder (--out).")
     return finished(run)
 
 

@@ -1,6 +1,6 @@
 """Training: a recipe in, a tested model and its record out."""
 
-from vitlib.train.augmented import count_images, draw_sheet
+from vitlib.train.augmented import draw_sheet, known_images, look_at_data
 from vitlib.train.evaluate import Evaluation, evaluate
 from vitlib.train.exporting import export, trained_model
 from vitlib.train.folder import WEIGHTS
@@ -19,11 +19,12 @@ __all__ = [
     "Interrupted",
     "Recipe",
     "Run",
-    "count_images",
     "draw_sheet",
     "evaluate",
     "evaluate_saved",
     "export",
+    "known_images",
+    "look_at_data",
     "train",
     "trained_model",
 ]

@@ -1,6 +1,6 @@
 """What the model is shown of a batch: images changed, and targets with them."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
@@ -8,11 +8,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from vitlib.config import ViTConfig
 from vitlib.data import open_source
 from vitlib.data.augment import Augment
 from vitlib.data.seeds import generator_at
 from vitlib.data.sheet import captions, contact_sheet
-from vitlib.train.feed import Feed, make_feed
+from vitlib.train.feed import Feed, make_feed, steps_of_epoch
 from vitlib.train.processes import Processes
 from vitlib.train.recipe import Recipe
 
@@ -42,10 +43,27 @@ def augmented(
     return augment.mix(images, functional.one_hot(labels, classes).to(images), generator)
 
 
-def count_images(recipe: Recipe) -> int:
-    """How many images a recipe has to train on, without those that are held out."""
-    alone = Processes(0, 1, torch.device("cpu"))
-    return make_feed(open_source(recipe.data), recipe, recipe.network(), alone).train_count
+def known_images(recipe: Recipe) -> int | None:
+    """How many images a recipe trains on, if they are its own; about so many, if some are held out.
+
+    Of other data, None: they have to be looked at.
+    """
+    (own,) = (field.default for field in fields(recipe) if field.name == "data")
+    if recipe.images is None or recipe.data != own:
+        return None
+    return recipe.images - round(recipe.images * recipe.validation)
+
+
+def look_at_data(recipe: Recipe) -> tuple[ViTConfig, Feed]:
+    """The model for a recipe's data, and what will feed it in a single process.
+
+    Raises:
+        ValueError: The recipe does not fit its data.
+        FileNotFoundError: There are no such data.
+    """
+    source, alone = open_source(recipe.data), Processes(0, 1, torch.device("cpu"))
+    config = recipe.network(len(source.classes))
+    return config, make_feed(source, recipe, config, alone)
 
 
 def draw_sheet(recipe: Recipe, path: Path, count: int) -> None:
@@ -54,17 +72,19 @@ def draw_sheet(recipe: Recipe, path: Path, count: int) -> None:
     Args:
         recipe: Of the run.
         path: The PNG file; replaced if it exists.
-        count: How many images, at most those of a step.
+        count: How many images, at most those of a step, or of one of its parts (accumulate).
 
     Raises:
         ValueError: There are not so many, or the recipe does not fit its data.
         OSError: The file cannot be written.
     """
-    if not 1 <= count <= recipe.batch_size:
-        raise ValueError(f"images is {count}: expected 1 to the batch_size, {recipe.batch_size}.")
-    source, alone = open_source(recipe.data), Processes(0, 1, torch.device("cpu"))
-    config = recipe.network(len(source.classes))
-    feed = make_feed(source, recipe, config, alone)
+    most = recipe.batch_size // recipe.accumulate
+    if not 1 <= count <= most:
+        raise ValueError(
+            f"images is {count}: expected 1 to {most}, the batch_size divided by accumulate."
+        )
+    config, feed = look_at_data(recipe)
+    steps_of_epoch(feed, recipe.batch_size)
     images, labels = next(feed.training(0, 1)).split(recipe.accumulate)[0]
     generator = generator_at("cpu", recipe.seed, AUGMENTATION, 0, 0)
     images, targets = augmented(

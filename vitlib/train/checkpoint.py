@@ -168,9 +168,16 @@ def at(folder: Path, step: int) -> Checkpoint:
     return Checkpoint(path, json.loads((path / _MANIFEST).read_text(encoding="utf-8")))
 
 
-def prune(folder: Path, keep: int, best: int | None) -> None:
-    """Remove all checkpoints but the newest `keep` and that of step `best`."""
-    for path in list(_by_age(folder))[keep:]:
+def prune(folder: Path, newest: int, keep: int, best: int | None) -> None:
+    """Remove all checkpoints but the last `keep` up to step `newest`, and that of step `best`.
+
+    Those of later steps were damaged, or the run would have gone on from there.
+    """
+    paths = list(_by_age(folder))
+    good = [path for path in paths if path <= _path(folder, newest)][:keep]
+    for path in paths:
+        if path in good:
+            continue
         if best is None or path != _path(folder, best):
             path.rename(path.with_name(path.name + _GOING))  # what is half gone is none
     for path in (folder / CHECKPOINTS).glob(f"*{_GOING}"):

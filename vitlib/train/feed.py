@@ -21,7 +21,16 @@ from vitlib.train.batches import ORDER, Batch, Reading, Split, check_held, share
 from vitlib.train.loaded import LoadedFeed, StreamFeed
 from vitlib.train.processes import Processes
 
-__all__ = ["Batch", "Feed", "LoadedFeed", "ResidentFeed", "Split", "StreamFeed", "make_feed"]
+__all__ = [
+    "Batch",
+    "Feed",
+    "LoadedFeed",
+    "ResidentFeed",
+    "Split",
+    "StreamFeed",
+    "make_feed",
+    "steps_of_epoch",
+]
 
 
 class Feed(Protocol):
@@ -34,6 +43,8 @@ class Feed(Protocol):
         bright_on_dark: See `vitlib.data.dataset.Dataset`.
         train_count: Images of an epoch, without those that are held out.
         crops: Whether training images come with the recipe's random crop already made.
+        margin: Of images in files, on how much larger a size the whole of one is brought before the
+            model's own is cut out of its middle (`vitlib.data.reader.CentreView`); None of others.
         notes: What the user should know about the data, one sentence each.
         faults: Damaged images met so far, by name, and what is wrong with each.
     """
@@ -44,6 +55,7 @@ class Feed(Protocol):
     bright_on_dark: bool
     train_count: int
     crops: bool
+    margin: float | None
     notes: tuple[str, ...]
     faults: dict[str, str]
 
@@ -79,6 +91,7 @@ class ResidentFeed:
     """
 
     crops = False
+    margin: float | None = None
     notes: tuple[str, ...] = ()
 
     def __init__(self, dataset: Dataset, recipe: Reading, us: Processes) -> None:
@@ -145,3 +158,18 @@ def make_feed(source: Source, recipe: Reading, config: ViTConfig, us: Processes)
             f"{source.name!r} have {has}. Set in_channels and image_size to those of the data."
         )
     return ResidentFeed(source, recipe, us)
+
+
+def steps_of_epoch(feed: Feed, batch_size: int) -> int:
+    """How many whole batches the training images give.
+
+    Raises:
+        ValueError: Not a single one.
+    """
+    steps = feed.train_count // batch_size
+    if steps == 0:
+        raise ValueError(
+            f"batch_size is {batch_size}, the data {feed.name!r} have {feed.train_count} training "
+            "images. Choose a smaller batch (--batch-size)."
+        )
+    return steps

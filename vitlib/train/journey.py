@@ -23,7 +23,8 @@ class Journey:
         us: The processes, which call all methods together.
         trainee: What a checkpoint holds, beside
         window: the sums since the last line of the log.
-        about: What stands beside them, for who wants the weights alone: "config" and "record".
+        about: What stands beside them, for who wants the weights alone: "config" and "record". The
+            record's "faults" are those that this process has found; all of them are saved.
         every: Seconds from one checkpoint to the next.
         keep: How many checkpoints stay, the best apart.
     """
@@ -41,6 +42,7 @@ class Journey:
     ) -> None:
         self._folder, self._us, self._trainee, self._window = folder, us, trainee, window
         self._about, self._every, self._keep = about, every, keep
+        self._faults: dict[str, str] = about["record"]["faults"]
         self._best: tuple[float, int] | None = None
         self._before, self._started = 0.0, time.perf_counter()
         self._saved = self._started
@@ -65,7 +67,8 @@ class Journey:
         folder, us = self._folder, self._us
         if folder is None:
             return
-        us.once(lambda: claim_folder(folder, recipe, overwrite=overwrite))
+        anew = overwrite and not us.restarted  # the same command, given by torchrun
+        us.once(lambda: claim_folder(folder, recipe, overwrite=anew))
         found, complaints = checkpoint.latest(folder) if us.first else (None, [])
         for line in complaints:
             print(line, file=sys.stderr)
@@ -77,6 +80,7 @@ class Journey:
         self._trainee.restore(found, {"window": sums})
         if us.first:  # they are those of all processes
             self._window.sums.copy_(sums)
+        self._faults.update(found.manifest["record"]["faults"])
         self.done, self._before = step, found.manifest["seconds"]
         best = found.manifest["best"]
         self._best = None if best is None else (best[0], best[1])
@@ -97,6 +101,7 @@ class Journey:
         if self._folder is None:
             return
         sums = self._us.sum(self._window.sums.clone())
+        self._us.share(self._faults)
         checkpoint.save(
             self._folder,
             {**self._trainee.tensors(), "window": sums},
@@ -110,5 +115,5 @@ class Journey:
         )
         if self._us.first:
             best = None if self._best is None else self._best[1]
-            checkpoint.prune(self._folder, self._keep, best)
+            checkpoint.prune(self._folder, done, self._keep, best)
         self.done, self._saved = done, time.perf_counter()

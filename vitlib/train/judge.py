@@ -73,16 +73,29 @@ def judge(
     return Verdict(measures, us.gather(candidates.images)[chosen].cpu())
 
 
-def evaluate_saved(weights: str | PathLike[str], name: str | None = None) -> tuple[str, Measures]:
+class Tested(NamedTuple):
+    """What came of testing saved weights.
+
+    Attributes:
+        data: The name of the data.
+        measures: Of all test images that could be read.
+        notes: What the user should know about the data, one sentence each.
+        faults: Damaged images, by name, and what is wrong with each.
+    """
+
+    data: str
+    measures: Measures
+    notes: tuple[str, ...]
+    faults: dict[str, str]
+
+
+def evaluate_saved(weights: str | PathLike[str], name: str | None = None) -> Tested:
     """Test saved weights on the test images of some data, read as those they were trained on.
 
     Args:
         weights: A file that `vitlib.train.train` wrote.
         name: Of the data (`vitlib.data.open_source`); those that the weights were trained on if
             none is given.
-
-    Returns:
-        The name of the data, and what came of it.
 
     Raises:
         ValueError: The weights do not say what they were trained on, or have other classes.
@@ -107,7 +120,7 @@ def evaluate_saved(weights: str | PathLike[str], name: str | None = None) -> tup
         feed.normalisation = Normalisation(**known["normalisation"])
         autocast = partial(torch.autocast, us.device.type, enabled=False)
         verdict = judge(model.to(us.device), feed, "test", us, autocast)
-    return source.name, verdict.measures
+    return Tested(source.name, verdict.measures, feed.notes, feed.faults)
 
 
 @dataclass(frozen=True)

@@ -57,11 +57,11 @@ class _Decoding:
         self.faults: dict[str, str] = {}
         self._channels, self._seed, self._engine = channels, recipe.seed, recipe.engine
         self._device = us.device
+        self.margin: float | None = _MARGIN if self.crops else 1.0
+        self._test_view = CentreView(size, self.margin)
+        self._view: View = self._test_view
         if augment.crop in ("resized", "inception"):
-            self._view: View = RandomView(size, augment.crop_scale, augment.crop, recipe.seed)
-            self._test_view = CentreView(size, _MARGIN)
-        else:
-            self._view = self._test_view = CentreView(size)
+            self._view = RandomView(size, augment.crop_scale, augment.crop, recipe.seed)
 
     def _decoded(self, reader: Dataset[Read], places: Iterable[list[Any]]) -> Iterator[Reads]:
         """What is read at these places; what is damaged is noted, or stops the run."""

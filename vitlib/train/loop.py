@@ -16,7 +16,7 @@ from vitlib.data.seeds import generator_at, seed_of
 from vitlib.nn.vit import VisionTransformer
 from vitlib.train.augmented import AUGMENTATION, augmented, remaining
 from vitlib.train.ema import Ema
-from vitlib.train.feed import Feed, make_feed
+from vitlib.train.feed import Feed, make_feed, steps_of_epoch
 from vitlib.train.folder import WEIGHTS
 from vitlib.train.journey import Journey
 from vitlib.train.judge import Verdict, judge
@@ -36,7 +36,7 @@ from vitlib.weights import load_weights, save_weights
 
 # Places of what is drawn, beside the step and the process (`vitlib.data.seeds`).
 _WEIGHTS, _MASKS = range(2)
-_HEED = 10  # steps of a GPU, which looking at it would hold up, from one look to the next
+_HEED = 10  # parts of steps of a GPU, which a look would hold up, from one look to the next
 _DIVERGED = 3  # times what a model loses that knows nothing
 
 
@@ -117,19 +117,15 @@ def _train(
     window = Window(us.device)
 
     # From where to where.
-    steps_per_epoch = feed.train_count // recipe.batch_size
+    steps_per_epoch = steps_of_epoch(feed, recipe.batch_size)
     steps = recipe.epochs * steps_per_epoch
     warmup = math.ceil(recipe.warmup * steps)
-    if steps == 0:
-        raise ValueError(
-            f"batch_size is {recipe.batch_size}, the data {feed.name!r} have {feed.train_count} "
-            "training images. Choose a smaller batch."
-        )
     log_every = recipe.log_every or steps_per_epoch
-    heed_every = 1 if us.device.type == "cpu" else _HEED
+    at_once = us.device.type == "cpu" or recipe.engine.checkpoint_seconds == 0
+    heed_every = 1 if at_once else max(1, _HEED // recipe.accumulate)
     trainee, told = Trainee(model, optimisers, ema, scaler), recipe.to_dict()
     engine = recipe.engine
-    record: dict[str, Any] = {"recipe": told, "data": _described(feed)}
+    record: dict[str, Any] = {"recipe": told, "data": _described(feed), "faults": feed.faults}
     about = {"config": config.to_dict(), "record": record}
     journey = Journey(
         folder, us, trainee, window, about, every=engine.checkpoint_seconds, keep=engine.keep
@@ -195,7 +191,12 @@ def _train(
                 continue
             failed, due, leaving = us.any(window.failed() is not None, journey.due, stop.asked)
             if failed:
-                raise ValueError(_lost(window.failed(), "is no number", steps_per_epoch, recipe))
+                where, how = window.failed(), "is NaN or infinite"
+                us.fail_together(
+                    None
+                    if where is None
+                    else ValueError(_lost(where, how, steps_per_epoch, recipe))
+                )
             best = False
             if logs:
                 means = window.close(us)
@@ -224,21 +225,22 @@ def _train(
             if done < steps:
                 if due or best or leaving:
                     with bar.pause():
-                        log.sync()
+                        us.once(log.sync)
                         journey.save(done)
                 if leaving:
+                    again = ", without --overwrite," if overwrite else ""
                     raise Interrupted(
                         f"stopped after step {done:,} of {steps:,}"
-                        f"{' and saved. The same command goes on.' if folder else '.'}"
+                        f"{f' and saved. The same command{again} goes on.' if folder else '.'}"
                     )
-        log.sync()
+        us.once(log.sync)
 
     # The test, once.
     with averaged():
         verdict = judge(model, feed, "test", us, autocast)
+    us.share(feed.faults)
     record |= {
         "result": {**verdict.measures.to_dict(), "seconds": round(journey.seconds, 2)},
-        "faults": feed.faults,
         "environment": {
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -262,6 +264,7 @@ def _described(feed: Feed) -> dict[str, Any]:
         "classes": feed.classes,
         "normalisation": asdict(feed.normalisation),
         "bright_on_dark": feed.bright_on_dark,
+        "margin": feed.margin,
     }
 
 
@@ -280,11 +283,12 @@ def _leave(
     save_weights(model, folder / WEIGHTS, record)
 
 
-def _lost(step: int | None, how: str, steps_per_epoch: int, recipe: Recipe) -> str:
+def _lost(step: int, how: str, steps_per_epoch: int, recipe: Recipe) -> str:
     """What to say of a run whose loss is lost, and what to do."""
-    epoch, batch = divmod(step or 0, steps_per_epoch)
+    epoch, batch = divmod(step, steps_per_epoch)
     return (
-        f"the loss {how} in step {step:,} (batch {batch + 1} of epoch {epoch + 1}): expected less. "
-        f"Lower lr ({recipe.lr:g}), lengthen warmup ({recipe.warmup:g}) or clip the gradient "
-        f"(clip, now {recipe.clip:g}). The last checkpoint, if there is one, is from before."
+        f"the loss {how} in step {step:,} (batch {batch + 1} of epoch {epoch + 1}). Lower lr "
+        f"({recipe.lr:g}), lengthen warmup ({recipe.warmup:g}) or clip the gradient (clip, now "
+        f"{recipe.clip:g}), in a new folder (--out) or in place of this run (--overwrite). The "
+        "last checkpoint, if there is one, is from before."
     )

@@ -45,6 +45,11 @@ class Processes:
         """Whether this is the process that writes and speaks."""
         return self.rank == 0
 
+    @property
+    def restarted(self) -> bool:
+        """Whether `torchrun` has started the processes again, after one had died."""
+        return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+
     def sum(self, numbers: Tensor) -> Tensor:
         """The sum over all processes, in every one of them."""
         if self.count > 1:
@@ -94,6 +99,14 @@ class Processes:
         dist.all_gather(parts, numbers.contiguous())
         return torch.cat(parts)
 
+    def share(self, found: dict[str, str]) -> None:
+        """Add to what this process has found what the others have, who do the same."""
+        if self.count > 1:
+            parts: list[dict[str, str] | None] = [None] * self.count
+            dist.all_gather_object(parts, found)
+            for part in parts:
+                found.update(part or {})
+
     def _tensor(self, numbers: Sequence[float]) -> Tensor:
         return torch.tensor(numbers, dtype=torch.float64, device=self.device)
 
@@ -109,12 +122,19 @@ def processes() -> Generator[Processes]:
 
     Raises:
         ConnectionError: Another process has ended or cannot be reached.
+        ValueError: There are more processes than devices.
     """
     accelerator = torch.accelerator.current_accelerator()
     count = int(os.environ.get("WORLD_SIZE", "1"))
     device = torch.device("cpu")
     if accelerator is not None:
         device = torch.device(accelerator.type, int(os.environ.get("LOCAL_RANK", "0")))
+        there = torch.accelerator.device_count()
+        if device.index >= there:
+            raise ValueError(
+                f"process {device.index} of this computer has no device of its own: there are "
+                f"{there}, counted from 0. Start as many processes (--nproc-per-node {there})."
+            )
         torch.accelerator.set_device_index(device.index)
     if count == 1:
         yield Processes(0, 1, device)
@@ -132,7 +152,7 @@ def processes() -> Generator[Processes]:
         raise ConnectionError(
             f"another of the {count} processes has ended or cannot be reached "
             f"({' '.join(str(error).split())[:120]}). See what it said; the same command goes on "
-            "from the last checkpoint."
+            "from the last checkpoint (without --overwrite)."
         ) from error
     finally:
         if dist.is_initialized():

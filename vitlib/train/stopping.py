@@ -1,4 +1,7 @@
-"""Asked to stop, a run finishes its step, saves, and says how to go on."""
+"""Asked to stop, a run finishes its step, saves, and says how to go on.
+
+A GPU has some steps waiting, up to ten; it finishes those.
+"""
 
 import signal
 from collections.abc import Generator

@@ -17,6 +17,7 @@ from vitlib.train.checkpoint import Checkpoint
 from vitlib.train.ema import Ema
 from vitlib.weights import plain_name
 
+_SCALE = 2.0**16  # with which a scaler begins
 _FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
 
 
@@ -30,7 +31,8 @@ class Trainee:
         model: As it is trained: compiled, in DDP, sharded.
         optimisers: Of its parameters.
         ema: The moving average, if there is one.
-        scaler: Of the loss; one that is not enabled has nothing to save.
+        scaler: Of the loss. One that is not enabled is saved as if it were new, so that a run may
+            go on in float16.
     """
 
     def __init__(
@@ -49,9 +51,9 @@ class Trainee:
         if self.ema is not None:
             averages = self.ema.state_dict().items()
             named |= {f"ema.{plain_name(name)}": tensor for name, tensor in averages}
-        if self.scaler.is_enabled():
-            state = self.scaler.state_dict()
-            named["scaler"] = torch.tensor([state["scale"], float(state["_growth_tracker"])])
+        state = self.scaler.state_dict()
+        scale, growth = state.get("scale", _SCALE), float(state.get("_growth_tracker", 0))
+        named["scaler"] = torch.tensor([scale, growth])
         return named
 
     def restore(self, checkpoint: Checkpoint, more: Mapping[str, Tensor]) -> None:

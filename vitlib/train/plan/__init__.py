@@ -3,7 +3,8 @@
 Memory, operations and bytes on the wire follow from the configuration; tests hold them against what
 PyTorch allocates, computes and sends on this processor. Times follow from a device's datasheet, or
 for "cpu" from what this computer's processor was just seen to do: they say which limit binds, and
-about how long a step takes if nothing else gets in the way.
+about how long a step takes if nothing else gets in the way. Not counted: a data set that lies on
+the device as a whole (digits, Fashion-MNIST, CIFAR-10: at most 740 MB).
 """
 
 from math import inf, isfinite

@@ -520,9 +520,27 @@ def test_times_follow_from_rates():
     assert found.seconds == pytest.approx(100 * own.expected)
     faster = plan(SMALL, network=1.0, **{**run, "device": replace(ROUND, link=1e12)}).times
     assert faster.wire == pytest.approx(found.wire.total / 1.25e8)
-    assert faster.expected == max(faster.products + faster.traffic, faster.wire)
+    assert faster.expected == faster.products + faster.traffic + faster.wire - faster.hidden
     inside = plan(SMALL, network=1.0, **{**run, "device": ROUND, "nodes": 1}).times
     assert inside.wire == pytest.approx(found.wire.total / 1e6)
+
+
+@pytest.mark.parametrize(
+    ("way", "accumulate", "part"),
+    [("ddp", 1, "backward"), ("ddp", 2, "backward"), ("fsdp", 2, "total")],
+)
+def test_the_wire_hides_behind_the_work_that_goes_on_beside_it(way, accumulate, part):
+    """DDP's gradients behind the last part's backward pass, FSDP2's weights behind everything."""
+    run = {**RUN, "batch_size": 32, "train_count": 32, "devices": 4, "parallel": way}
+    for link, all_of_it in ((1e12, True), (1.0, False)):
+        device = replace(ROUND, link=link)
+        found = plan(SMALL, accumulate=accumulate, **{**run, "device": device})
+        own, done = found.times, found.work
+        busy = own.products + own.traffic
+        beside = busy * getattr(done, part) / done.total / (accumulate if way == "ddp" else 1)
+        assert own.hidden == pytest.approx(own.wire if all_of_it else beside)
+        assert own.expected == pytest.approx(busy + own.wire - own.hidden)
+        assert (own.limit == "wire") is not all_of_it
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,28 @@
 """Exercises of the chapter on training runs."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from vitlib.exercises import Answer, exercise, expect, results
 
 
 def _generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
+
+
+class _OnBits(TorchDispatchMode):
+    """Lets nothing be converted to bfloat16."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if torch.bfloat16 in (kwargs or {}).values():
+            raise AssertionError("converts to bfloat16. Round on the bits, x.view(torch.int32).")
+        return func(*args, **(kwargs or {}))
 
 
 @exercise("training-round")
@@ -21,7 +35,8 @@ def _(to_bfloat16: Answer) -> None:
         (between, "a tie goes to the even last bit"),
         (last, "rounding up may change the exponent, and end in infinity"),
     ]:
-        answer = to_bfloat16(numbers.clone())
+        with _OnBits():
+            answer = to_bfloat16(numbers.clone())
         truth = numbers.bfloat16().float()
         # as bits: infinities have no difference
         bits = answer.view(torch.int32) if isinstance(answer, Tensor) else answer
@@ -107,5 +122,6 @@ def _(best_segment: Answer) -> None:
         (144, 1, 16, 3, "144 blocks of 16 entrances: three at a time"),
         (36, 1, 1, 6, "36 blocks that keep what enters them: six at a time"),
         (7, 5, 6, 1, "a depth that only 1 and 7 divide"),
+        (7, 9, 7, 7, "the divisor nearest to the ideal is not always the best"),
     ]:
         expect(best_segment(depth, entrance, block), float(best), what)

@@ -11,8 +11,10 @@ blocks' weights forward and backward, those of other layers forward only; the gr
 scattered once a step.
 
 **Time.** Products at the attainable share of the peak rate, then traffic between memory and
-processor, one after the other as kernels run; beside them the wire and the decoding of images,
-which only count where they take longer. Latencies are not in it.
+processor, one after the other as kernels run; beside them the decoding of images, which only counts
+where it takes longer. What is sent hides at best behind the work that it does not wait for: DDP's
+gradients behind the backward pass of the last part, FSDP2's weights behind everything. Traffic is
+taken to be divided among the passes as products are. Latencies are not in it.
 """
 
 from collections.abc import Iterable
@@ -84,24 +86,28 @@ class Times:
         products: Of the matrix products.
         traffic: Between memory and processor, of everything else.
         wire: Between processes.
+        hidden: The most of it that hides behind products and traffic.
         decoding: Of the images.
     """
 
     products: float
     traffic: float
     wire: float
+    hidden: float
     decoding: float
 
     @property
     def expected(self) -> float:
-        """Products and traffic, or wire, or decoding if that takes longer."""
-        return max(self.products + self.traffic, self.wire, self.decoding)
+        """Products, traffic and what shows of the wire; or decoding, if that takes longer."""
+        return max(self.products + self.traffic + self.wire - self.hidden, self.decoding)
 
     @property
     def limit(self) -> str:
         """What decides: "products", "traffic", "wire" or "decoding"."""
-        if self.expected > self.products + self.traffic:
-            return "wire" if self.wire >= self.decoding else "decoding"
+        if self.expected == self.decoding:
+            return "decoding"
+        if self.wire > self.hidden:
+            return "wire"
         return "products" if self.products >= self.traffic else "traffic"
 
 
@@ -209,12 +215,18 @@ def traffic(setup: Setup) -> int:
 
 def times(setup: Setup) -> Times:
     """How long each limit alone would let a step take."""
-    device = setup.device
-    products = setup.share * device.flops[setup.precision]
+    device, done = setup.device, work(setup)
+    products = done.total / (setup.share * device.flops[setup.precision])
+    moved = traffic(setup) / device.bandwidth
+    beside = 1.0
+    if not setup.sharded:
+        beside = (done.backward + done.recomputed) / (setup.accumulate * done.total)
+    sent = wire(setup).total / setup.link
     decoded = setup.decoding * setup.decoders
     return Times(
-        products=work(setup).total / products,
-        traffic=traffic(setup) / device.bandwidth,
-        wire=wire(setup).total / setup.link,
+        products=products,
+        traffic=moved,
+        wire=sent,
+        hidden=min(sent, beside * (products + moved)),
         decoding=setup.images * setup.accumulate / decoded if decoded else 0.0,
     )

@@ -198,6 +198,7 @@ class Plan:
                 ("products", times.products * 1e3, f"at {setup.share:.0%} of {peak}/s (assumed)"),
                 ("traffic", times.traffic * 1e3, f"at {_amount(setup.device.bandwidth, _BYTES)}/s"),
                 ("wire", times.wire * 1e3, f"at {_amount(setup.link, _BYTES)}/s"),
+                ("of it hidden", times.hidden * 1e3, "at best, behind the above"),
                 ("decoding", times.decoding * 1e3, decoders),
                 ("expected", times.expected * 1e3, f"limited by {times.limit}"),
             ],

@@ -159,7 +159,7 @@ def assert_parameters(config):
 
 
 def assert_multiply_adds(config, whole):
-    model = on_meta(config, whole).eval()
+    model = on_meta(config, whole)  # in training, where weights of attention may be dropped
     with FlopCounterMode(display=False) as counter:
         model(images(config, device="meta"))
     layers = summary(config, whole=whole)

@@ -28,7 +28,9 @@ A class token is a part of the tensor of all tokens, so whoever reads it keeps t
 
 **The last block** lets all tokens through here, as in the literature and for
 `VisionTransformer.tokens`. Where the class token alone is read, `VisionTransformer.forward` leaves
-out what concerns the outputs of the others; with `whole=False` so does the table.
+out what concerns the outputs of the others, and their keys and values (`vitlib.nn.single_query`);
+with `whole=False` so does the table, where what is left of the packed projection's products stands
+with the attention.
 
 **Patches** are all there, as when the model is used. A step of training with `patch_dropout` passes
 fewer, and takes and keeps less.
@@ -36,7 +38,7 @@ fewer, and takes and keeps less.
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from math import prod
 from typing import Any
@@ -45,7 +47,7 @@ from vitlib.config import ViTConfig
 from vitlib.nn.activations import hidden_width
 from vitlib.nn.multi_head import EXPLICIT_TOKENS
 
-__all__ = ["Layer", "Summary", "summary"]
+__all__ = ["Layer", "Summary", "asks_alone", "summary"]
 
 Shape = tuple[int, ...]
 
@@ -193,6 +195,11 @@ def summary(config: ViTConfig, *, whole: bool = True) -> Summary:
     return Summary(config, (*_tokens(config), *blocks, *_readout(config, read)))
 
 
+def asks_alone(config: ViTConfig) -> bool:
+    """Whether a token that alone is read needs no keys and values (`vitlib.nn.single_query`)."""
+    return config.position != "rope2d" and not config.attention_dropout
+
+
 def _linear(
     name: str, shape: Shape, width: int, bias: bool = True, masks: int = 0, view: int = 1
 ) -> Layer:
@@ -253,11 +260,16 @@ def _block(name: str, config: ViTConfig, drops_path: bool, outputs: int) -> Iter
         [Layer(f"{name}.ls{i}", (R, D), (R, D), D, memory=_NUMBER * R * D + path)] * scaled
         for i in (1, 2)
     )
+    qkv = _linear(f"{name}.attn.qkv", (T, D), 3 * D, config.qkv_bias)
+    attended = 2 * R * T * D
+    if outputs < T and asks_alone(config):
+        qkv, attended = replace(qkv, multiply_adds=0), 3 * D**2 + 2 * H * T * D
+        kept = _NUMBER * (D + 2 * H * D + H * T)
     place1 = T if config.norm == "pre" else R
     norm1, norm2 = _norm(f"{name}.norm1", (place1, D)), _norm(f"{name}.norm2", (R, D))
     exchange = (
-        _linear(f"{name}.attn.qkv", (T, D), 3 * D, config.qkv_bias),
-        Layer(f"{name}.attn", (T, 3 * D), (R, D), multiply_adds=2 * R * T * D, memory=kept),
+        qkv,
+        Layer(f"{name}.attn", (T, 3 * D), (R, D), multiply_adds=attended, memory=kept),
         _linear(f"{name}.attn.proj", (R, D), D, masks=masks),
         *scale1,
     )

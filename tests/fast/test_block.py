@@ -32,7 +32,7 @@ PRODUCT = list(
         [0.0, 0.5],  # drop path
         [1, 3],  # heads
         # images, tokens, how many of them ask
-        [(1, 1, None), (1, 7, None), (4, 1, None), (4, 7, None), (4, 1, 1), (4, 7, 1), (4, 7, 3)],
+        [(1, 1, None), (1, 7, None), (4, 1, None), (4, 7, None), (1, 7, 1), (4, 1, 1), (4, 7, 1)],
     )
 )
 PRECISIONS = [(torch.float64, 1e-10), (torch.float32, 1e-5)]

@@ -71,7 +71,7 @@ def forms(tokens: int, images: int) -> Iterator[tuple[str, Run]]:
 
     def fast(in_tiles: bool) -> Run:
         def run() -> object:
-            split = (packed if in_tiles else packed.contiguous(),)
+            split = packed if in_tiles else packed.contiguous()
             _, tiled = attention_forward(split, in_tiles)
             return attention_backward(grad.flatten(0, 1).flatten(1), split, tiled)
 

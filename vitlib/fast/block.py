@@ -1,6 +1,6 @@
 """The encoder block, rewritten for speed: the twin of `vitlib.nn.block`.
 
-    X (B, T, D)   X' Y (B, R, D)   U (B, R, M), R = T where all tokens ask
+    X (B, T, D)   X' Y (B, R, D)   U (B, R, M), R = T where all tokens ask, 1 where one does
 
 For pre-norm blocks with a GELU. The formulas are those of the parts in `vitlib.nn`; what differs is
 how they are computed:
@@ -14,7 +14,8 @@ how they are computed:
   the readable form keeps 8 D + 2 M + H T + 2. The outputs of the norms, A, O and GELU(U) are
   computed again where they are read, from what has to be fetched there anyway. A long sequence
   keeps O in place of X', which is one product away from it, and H sums of its softmax.
-- **No dead work.** Where a few tokens ask, the others have keys and values, and nothing else.
+- **No dead work.** Where one token asks, as in the last block, nothing is made of the others but
+  what it needs (`vitlib.nn.single_query`).
 
 An image may drop a whole branch (`drop_path`); that branch is written down.
 """
@@ -35,9 +36,11 @@ from vitlib.fast.attention import (
     project,
     project_backward,
 )
+from vitlib.nn import single_query
 from vitlib.nn.block import NO_DROPS, Drops, Gradients, NormWeights, Parameters
 from vitlib.nn.dropout import Drop, dropout_backward, dropout_forward
 from vitlib.nn.linear import Weights
+from vitlib.nn.single_query import single_query_backward, single_query_forward
 
 _aten = torch.ops.aten
 APPROXIMATE = {"gelu": "none", "gelu_tanh": "tanh"}
@@ -57,11 +60,18 @@ class SavedNorm(NamedTuple):
     eps: float
 
 
+class Alone(NamedTuple):
+    """What the backward pass of a single query needs, X̂ apart, and what it received."""
+
+    saved: single_query.Saved
+    o: Float[Tensor, "B D"]
+
+
 class Saved(NamedTuple):
     """What the backward pass of a block needs."""
 
     norm1: SavedNorm
-    heads: Heads
+    heads: Heads | Alone
     tiled: Tiled | None
     qkv: Weights
     proj: Weights
@@ -89,15 +99,20 @@ def block_forward(
 ) -> tuple[Float[Tensor, "B R D"], Saved]:
     """Exchange between tokens, then thought within each.
 
-    Arguments: see `vitlib.nn.block`; and whether to keep what the backward pass needs. If not, X'
-    and U are written over.
+    Arguments: see `vitlib.nn.block`, but all tokens ask, or one; and whether to keep what the
+    backward pass needs. If not, X' and U are written over.
     """
     norm1, (qkv, proj), norm2, (fc1, fc2) = parameters
     paths = drops.attn_path, drops.mlp_path
     read = x[:, :queries]
     normed, saved_norm1 = norm_forward(x.reshape(-1, x.shape[-1]), norm1, eps)
-    split = project(normed, qkv, len(x), heads, queries)
-    o, tiled = attention_forward(split)
+    if queries == 1:
+        merged, alone = single_query_forward(normed.view(x.shape), qkv, heads)
+        o, tiled = merged[:, 0], None
+        split = Alone(alone._replace(x=None), o)
+    else:
+        split = project(normed, qkv, len(x), heads)
+        o, tiled = attention_forward(split)
     between = add_branch(read.reshape_as(o), o, proj, paths[0], read.shape)
     normed, saved_norm2 = norm_forward(between, norm2, eps)
     u = functional.linear(normed, *fc1)
@@ -139,11 +154,15 @@ def block_backward(
 
     grad_branch = dropout_backward(grad_between.view_as(grad_y), attn_path).view_as(rows_y)
     grad_o = grad_branch @ saved.proj[0]
-    grad_heads, o = attention_backward(grad_o, saved.heads, saved.tiled)
+    if isinstance(saved.heads, Alone):
+        alone, o = saved.heads
+        alone = alone._replace(x=norm_again(saved.norm1).view(shape))
+        grad_tokens, grads_qkv = single_query_backward(grad_o[:, None], alone)
+        grad_normed = grad_tokens.view(-1, shape[-1])
+    else:
+        grad_heads, o = attention_backward(grad_o, saved.heads, saved.tiled)
+        grad_normed, grads_qkv = project_backward(grad_heads, norm_again(saved.norm1), saved.qkv)
     grads_proj = weight_gradients(grad_branch, o, saved.proj)
-    grad_normed, grads_qkv = project_backward(
-        grad_heads, norm_again(saved.norm1), saved.qkv, shape[0]
-    )
     grad_rows, *grads_norm1 = norm_backward(grad_normed, saved.norm1)
     grad_x = grad_rows.view(shape)
     grad_x[:, : grad_y.shape[1]] += grad_between.view_as(grad_y)

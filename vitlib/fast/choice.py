@@ -63,6 +63,7 @@ def fits_block(
         norm == "pre"
         and activation in APPROXIMATE
         and rope is None
+        and queries in (None, 1)
         and all(drop is None for drop in inner)
         and fits_tensors(x, parameters)
     )

@@ -17,7 +17,8 @@ whole, by a mask with one entry an image (`vitlib.nn.dropout`).
 
 Where only the first tokens of the output are read, as the class token behind the last block, the
 others need not ask, nor think: everything behind the queries, keys and values has R rows instead of
-T. What is read, and every gradient, stays the same.
+T, and one token alone needs no keys and values (`vitlib.nn.single_query`). What is read, and every
+gradient, stays the same.
 
 Saved: what the parts save, for each token 8 D + 2 M numbers, with learned factors 10 D + 2 M, H T
 attention weights and 1/σ of both norms; neither X nor X' is among them in a pre-norm block. Only

@@ -14,7 +14,7 @@ tile by tile (`vitlib.nn.blockwise`), so that its T² weights need not be kept.
 
 Where only the first tokens' outputs are read, only they need to ask: then O and Y have as many rows
 as there are queries, and the others' outputs are not computed. Going backward, what was not read
-receives zeros.
+receives zeros. One that asks alone needs no keys and values either (`vitlib.nn.single_query`).
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitlib.config import available, check_heads
-from vitlib.nn import attention, blockwise, linear
+from vitlib.nn import attention, blockwise, linear, single_query
 from vitlib.nn.attention import (
     attention_backward,
     attention_forward,
@@ -38,6 +38,7 @@ from vitlib.nn.derived import Unneeded, any_needed, derived
 from vitlib.nn.dropout import Drop, dropout, dropout_backward, dropout_forward
 from vitlib.nn.linear import NONE, Linear, Weights, linear_backward, linear_forward
 from vitlib.nn.rotary import rotary, rotary_backward, rotary_forward
+from vitlib.nn.single_query import single_query_backward, single_query_forward
 
 Drops = tuple[Drop | None, Drop | None]
 """Of the attention weights, and of the output."""
@@ -51,9 +52,9 @@ ALL = (True, (True, True), (True, True))
 class Saved(NamedTuple):
     """What the backward pass of multi-head attention needs."""
 
-    qkv: linear.Saved
+    qkv: linear.Saved | None
     rope: Float[Tensor, "2 *images N d"] | None
-    attention: attention.Saved | blockwise.Saved
+    attention: attention.Saved | blockwise.Saved | single_query.Saved
     proj: linear.Saved
     drop: Drop | None
 
@@ -65,6 +66,11 @@ def form_of_attention(
     if tokens * (queries or tokens) > EXPLICIT_TOKENS**2:
         return blockwise_forward, blockwise_backward
     return attention_forward, attention_backward
+
+
+def asks_alone(queries: int | None, rope: Tensor | None, drop: Drop | None) -> bool:
+    """Whether one token asks, and its weights may be multiplied in another order."""
+    return queries == 1 and rope is None and drop is None
 
 
 def split_heads(
@@ -122,13 +128,18 @@ def multi_head_forward(
         drops: what is dropped of the attention weights and of the output.
         queries: R, how many tokens ask, the first ones; all if it is not given.
     """
-    packed, saved_qkv = linear_forward(x, *qkv)
-    q, k, v = split_heads(packed, heads)
-    if rope is not None:
-        (q, _), (k, _) = rotary_forward(q, rope), rotary_forward(k, rope)
-    attend_forward, _ = form_of_attention(x.shape[1], queries)
-    o, saved_attention = attend_forward(first(q, queries), k, v, drops[0])
-    y, saved_proj = linear_forward(merge_heads(o), *proj)
+    if asks_alone(queries, rope, drops[0]):
+        merged, saved_attention = single_query_forward(x, qkv, heads)
+        saved_qkv = None
+    else:
+        packed, saved_qkv = linear_forward(x, *qkv)
+        q, k, v = split_heads(packed, heads)
+        if rope is not None:
+            (q, _), (k, _) = rotary_forward(q, rope), rotary_forward(k, rope)
+        attend_forward, _ = form_of_attention(x.shape[1], queries)
+        o, saved_attention = attend_forward(first(q, queries), k, v, drops[0])
+        merged = merge_heads(o)
+    y, saved_proj = linear_forward(merged, *proj)
     y, _ = dropout_forward(y, drops[1])
     return y, Saved(saved_qkv, rope, saved_attention, saved_proj, drops[1])
 
@@ -137,13 +148,17 @@ def multi_head_backward(
     grad_y: Float[Tensor, "B R D"], saved: Saved, needed: tuple[Any, ...] = ALL
 ) -> tuple[Float[Tensor, "B T D"] | Unneeded, linear.Gradients, linear.Gradients]:
     """The gradients of the input and of both projections."""
-    (_, heads, tokens, _), rope = saved.attention.k.shape, saved.rope
     needed_x, needed_qkv, needed_proj = needed[:3]
     below = any_needed((needed_x, needed_qkv))
     grad_y = dropout_backward(grad_y, saved.drop)
     grad_merged, *grads_proj = linear_backward(grad_y, saved.proj, (below, *needed_proj))
     if not below:
         return None, NONE, (grads_proj[0], grads_proj[1])
+    if isinstance(saved.attention, single_query.Saved):
+        needed_alone = needed_x, needed_qkv
+        grad_x, grads_qkv = single_query_backward(grad_merged, saved.attention, needed_alone)
+        return grad_x, grads_qkv, (grads_proj[0], grads_proj[1])
+    (_, heads, tokens, _), rope = saved.attention.k.shape, saved.rope
     grad_o = rearrange(grad_merged, "B R (H d) -> B H R d", H=heads)
     _, attend_backward = form_of_attention(tokens, grad_o.shape[2])
     grad_q, grad_k, grad_v = attend_backward(grad_o, saved.attention)
@@ -151,6 +166,7 @@ def multi_head_backward(
     if rope is not None:
         grad_q, grad_k = rotary_backward(grad_q, rope), rotary_backward(grad_k, rope)
     grad_packed = pack_heads(grad_q, grad_k, grad_v)
+    assert saved.qkv is not None  # the forward pass sees to that
     grad_x, *grads_qkv = linear_backward(grad_packed, saved.qkv, (needed_x, *needed_qkv))
     return grad_x, (grads_qkv[0], grads_qkv[1]), (grads_proj[0], grads_proj[1])
 
@@ -195,9 +211,13 @@ class MultiHeadAttention(nn.Module):
         """Let every token that asks attend to all."""
         if self.gradients == "derived":
             return multi_head(x, *self.weights(), self.heads, rope, drops, queries)
-        q, k, v = self._project(x, rope)
-        o = fused_attention(first(q, queries), k, v, drops[0])
-        return dropout(self.proj(merge_heads(o)), drops[1], gradients="autograd")
+        # a layer that somebody has put there may do more than multiply
+        if asks_alone(queries, rope, drops[0]) and type(self.qkv) is Linear:
+            merged, _ = single_query_forward(x, self.qkv.weights(), self.heads)
+        else:
+            q, k, v = self._project(x, rope)
+            merged = merge_heads(fused_attention(first(q, queries), k, v, drops[0]))
+        return dropout(self.proj(merged), drops[1], gradients="autograd")
 
     def attention_map(
         self, x: Float[Tensor, "B T D"], rope: Float[Tensor, "2 *images N d"] | None = None

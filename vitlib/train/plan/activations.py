@@ -19,7 +19,9 @@ token and norm, Q K V, what enters its second half, and the activation's input; 
 long sequence O stands in for what enters the second half, with T H sums beside it.
 
 Where the class token alone is read, the last block has one row in place of T of everything but its
-input, K and V, and what stands in one tensor with these.
+input; and in place of Q K V and A what a single query keeps (`vitlib.nn.single_query`), D numbers
+and 2 D + T for each head. Rotary positions and dropped weights need K and V, and what stands in one
+tensor with these.
 
 How many bytes a number has depends on who narrows it. `torch.autocast` narrows what matrix products
 read and make. A derived linear layer keeps what it was given, not the narrowed copy, and adds a
@@ -40,6 +42,7 @@ from vitlib.fast.attention import goes_in_tiles
 from vitlib.nn.activations import hidden_width
 from vitlib.nn.blockwise import TILE
 from vitlib.nn.multi_head import EXPLICIT_TOKENS
+from vitlib.summary import asks_alone
 
 Narrowing = Literal["none", "autocast", "policy"]
 """Who makes numbers narrow: nobody, `torch.autocast`, or FSDP2's `MixedPrecisionPolicy`."""
@@ -166,9 +169,9 @@ def tiles_attention(config: ViTConfig, outputs: int) -> bool:
     return config.gradients == "derived" and outputs * trained_tokens(config) > EXPLICIT_TOKENS**2
 
 
-def tiles_fast(config: ViTConfig, outputs: int) -> bool:
+def tiles_fast(config: ViTConfig) -> bool:
     """Whether the attention of the fast twin goes tile by tile."""
-    return goes_in_tiles(trained_tokens(config), outputs)
+    return goes_in_tiles(trained_tokens(config))
 
 
 def _widths(config: ViTConfig, narrowing: Narrowing, on_cpu: bool) -> _Widths:
@@ -240,13 +243,19 @@ def _block(config: ViTConfig, widths: _Widths, drops_path: bool, outputs: int) -
 def _fast_block(config: ViTConfig, widths: _Widths, drops_path: bool, outputs: int) -> int:
     T, R, D, M = trained_tokens(config), outputs, config.dim, config.mlp_dim
     before = widths.stream * D + 2 * widths.statistic
-    thought = widths.packed * D + before + widths.hidden * M
-    sums = WIDE * config.heads * tiles_fast(config, R)
-    return T * (before + widths.packed * 2 * D) + R * (thought + sums) + 2 * drops_path
+    thought = before + widths.hidden * M
+    if R < T:
+        attention = sum(_single_query(config, widths))
+    else:
+        attention = R * (widths.packed * 3 * D + WIDE * config.heads * tiles_fast(config))
+    return T * before + attention + R * thought + 2 * drops_path
 
 
 def _attention(config: ViTConfig, widths: _Widths, outputs: int) -> Iterable[int]:
     T, R, D, H = trained_tokens(config), outputs, config.dim, config.heads
+    if R < T and asks_alone(config):
+        yield from _single_query(config, widths)
+        return
     turned = config.position == "rope2d"
     fused, tiled = fuses_attention(config), tiles_attention(config, R)
     written_out = config.gradients == "autograd" and not fused
@@ -269,6 +278,17 @@ def _attention(config: ViTConfig, widths: _Widths, outputs: int) -> Iterable[int
     # side by side again, unless they lie so already
     copied = tiled or (fused and turned)
     yield widths.output * R * D * (copied and H > 1 and R > 1)
+
+
+def _single_query(config: ViTConfig, widths: _Widths) -> Iterable[int]:
+    T, D, H = trained_tokens(config), config.dim, config.heads
+    yield widths.packed * 2 * D  # the query, and what it receives
+    yield widths.output * 2 * H * D
+    yield widths.weights * H * T
+    if config.gradients == "autograd":  # scores, powers, and their largest and sum
+        yield (widths.weights + widths.powers) * H * T + 2 * widths.powers * H
+        # autocast makes a copy for each product
+        yield widths.read * (T + 1) * D * (widths.read < widths.stream)
 
 
 def _bend(config: ViTConfig, widths: _Widths, R: int, U: int) -> int:
@@ -307,7 +327,7 @@ def _work(config: ViTConfig, widths: _Widths, fast: bool) -> int:
     elif fast:  # A and its gradient; Q K V, their gradients, in two orders; O
         mlp = widths.hidden * R * M
         attention = widths.packed * 13 * T * D
-        attention += 2 * widths.weights * H * R * T * (not tiles_fast(config, R))
+        attention += 2 * widths.weights * H * R * T * (not tiles_fast(config))
     else:
         mlp = 4 * widths.hidden * R * U
         # some matrices of weights and their gradients, all of them or a tile of each head

@@ -20,7 +20,7 @@ taken to be divided among the passes as products are. Latencies are not in it.
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from vitlib.summary import Layer, summary
+from vitlib.summary import Layer, asks_alone, summary
 from vitlib.train import muon
 from vitlib.train.plan.activations import (
     NARROW,
@@ -123,19 +123,18 @@ def work(setup: Setup) -> Work:
     fast = is_fast(config, setup.narrowing, setup.on_cpu)
     again = 0
     for outputs, layer in zip(leaving(config), _attention(layers), strict=True):
-        if fast and tiles_fast(config, outputs):
+        if outputs < short.num_tokens and asks_alone(config):
+            continue  # the weights of a single query are kept
+        if fast and tiles_fast(config):
             again += layer.multiply_adds // 2 + outputs * config.dim**2  # scores, and X' from O
         elif fast:
             again += layer.multiply_adds
         elif fuses_attention(config) or tiles_attention(config, outputs):
             again += layer.multiply_adds // 2
-    # only the fast twin leaves out the queries of tokens that do not ask
-    unasked = fast * sum(short.num_tokens - outputs for outputs in leaving(config)) * config.dim**2
-    forward -= unasked
     recomputed = 0
     if setup.recompute:
         blocks = (layer for layer in layers if layer.name.startswith("blocks."))
-        recomputed = _products(blocks) - unasked
+        recomputed = _products(blocks)
         ends_in_fc2 = config.norm == "pre" and not config.dropout and config.layer_scale is None
         if config.gradients == "autograd" and ends_in_fc2:
             # PyTorch stops where the last saved tensor is rebuilt: a mask behind fc2, or its input

@@ -9,8 +9,8 @@ row takes more time again, to reach 90 %. All of it is one sitting, on as many t
 takes (OMP_NUM_THREADS). The seconds are those of training: data are read and the model is made
 before, the test comes after. Needs timm, and takes well over half an hour on two cores.
 
-The second trains by the recipe of `vitlib train fashion_mnist` from three seeds. Takes an hour or
-more for each on two cores. What was interrupted goes on when the command is given again.
+The second trains by the recipe of `vitlib train fashion_mnist` from three seeds. Takes nearly an
+hour for each on two cores. What was interrupted goes on when the command is given again.
 
 Each writes its file after every run. The test images decide nothing: settings were chosen on a part
 of the training images that was kept out.

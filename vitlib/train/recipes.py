@@ -94,23 +94,28 @@ class FashionMNIST(FromScratch):
     Command: `vitlib train fashion_mnist [--seed N]`; `vitlib study fashion_mnist_accuracy` for
     three seeds.
 
-    Hardware, time, result: *not measured*. A trial with `--epochs 20 --validation 0.0833` took 24
-    minutes on two cores and read 92.3 % of the images that were kept out.
+    Hardware: two cores of an x86-64 virtual machine, no GPU, PyTorch 2.13.
+
+    Time: 50 to 53 minutes.
+
+    Result: 93.65 % and 93.72 % of the 10,000 test images (seeds 0 and 1), last epoch; a third seed
+    was *not measured*.
 
     In each step every image loses half of its patches, others each time: an epoch takes about half
     as long, so there is time for twice as many, and the model hardly sees a picture twice. In short
     trials shifts of up to 2 pixels were worse than none, shifts of up to 1 were not; whole pictures
     at the end, for the same time, were no better: judged by 5,000 training images that were kept
-    out, from one seed each.
+    out, from one seed each. Steps of 256 images take a fifth less time for each image than steps of
+    128.
     """
 
     name: ClassVar[str] = "fashion_mnist"
     images: ClassVar[int | None] = 60_000
     data: str = "fashion_mnist"
-    epochs: int = 60
-    batch_size: int = 128
+    epochs: int = 56
+    batch_size: int = 256
     optimiser: OptimiserName = "muon"
-    lr: float = 6e-3
+    lr: float = 8e-3
     weight_decay: float = 0.1
     warmup: float = 0.05
     label_smoothing: float = 0.1
@@ -338,7 +343,7 @@ class Finetune(Recipe):
     Attributes:
         weights: A file that `vitlib` wrote, or timm's weights of the model `architecture`.
         architecture: Whose weights these are, such as vit_small_patch16_224, where the file does
-            not say it.
+            not say it (timm's do not).
         image_size: Pixels, where it is to be another than the weights' own.
         drop_path: Rate in the last block.
         gradients: "autograd" or "derived".

@@ -1,10 +1,10 @@
 """What several processes do together: run by `torchrun`, started by test_distributed.py.
 
-    shared_training.py WAY OUT [DIES_AT]
+    shared_training.py WAY RULE OUT [DIES_AT]
 
-trains the digits for some steps by stochastic gradient descent, whose steps show the gradients
-themselves, and leaves the weights in OUT. With DIES_AT, process 1 ends without a word
-in that step, once.
+trains the digits for some steps, and leaves the weights in OUT. With the RULE "sgd" by stochastic
+gradient descent, whose steps show the gradients themselves; with "muon" by what the engine has for
+that, and an average of the weights. With DIES_AT, process 1 ends without a word in that step, once.
 """
 
 import os
@@ -36,15 +36,17 @@ def dying(clip, at, marker):
     return clip_or_die
 
 
-def run(way, out, dies_at=None):
-    loop.make_optimisers = sgd
+def run(way, rule, out, dies_at=None):
+    words = ["--optimiser", "muon", "--lr", "3e-3", "--ema", "0.5"]
+    if rule == "sgd":
+        loop.make_optimisers, words = sgd, []
     if dies_at:
         loop.clip = dying(loop.clip, int(dies_at), Path(out).with_suffix(".dead"))
     return main(
         ["train", "digits", "--out", out, "--parallel", way, "--gradients", "derived",
          "--epochs", "1", "--batch-size", "240", "--accumulate", "2", "--clip", "0.5",
          "--label-smoothing", "0.1", "--rotate", "0", "--zoom", "0", "--bend", "0",
-         "--checkpoint-seconds", "0"]
+         "--checkpoint-seconds", "0", *words]
     )  # fmt: skip
 
 

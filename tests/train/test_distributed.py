@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -54,15 +55,26 @@ def check_close(out, other, tolerance):
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    out = tmp_path_factory.mktemp("alone") / "run"
-    complete(1, "ddp", out)
-    return out
+def by_one(tmp_path_factory):
+    """From a rule to the run of a single process."""
+
+    @cache
+    def run(rule):
+        out = tmp_path_factory.mktemp(rule) / "run"
+        complete(1, "ddp", rule, out)
+        return out
+
+    return run
+
+
+@pytest.fixture
+def alone(by_one):
+    return by_one("sgd")
 
 
 @pytest.mark.parametrize("way", ["ddp", "fsdp"])
 def test_two_processes_train_as_one(way, alone, tmp_path):
-    complete(2, way, tmp_path / "run")
+    complete(2, way, "sgd", tmp_path / "run")
     check_close(tmp_path / "run", alone, 1e-6)
     results = [
         json.loads((path / "log.jsonl").read_text().splitlines()[-1])
@@ -73,7 +85,7 @@ def test_two_processes_train_as_one(way, alone, tmp_path):
 
 
 def test_a_process_that_dies_ends_the_job_with_a_clear_line(tmp_path):
-    status, _, err = finish(launch(2, "ddp", tmp_path / "run", 3))
+    status, _, err = finish(launch(2, "ddp", "sgd", tmp_path / "run", 3))
     assert status != 0
     assert "vitlib: error:" in err
     assert "another of the 2 processes" in err
@@ -81,15 +93,19 @@ def test_a_process_that_dies_ends_the_job_with_a_clear_line(tmp_path):
 
 
 def test_an_elastic_restart_goes_on_from_the_last_checkpoint(alone, tmp_path):
-    complete(2, "ddp", tmp_path / "run", 3, restarts=1)
+    complete(2, "ddp", "sgd", tmp_path / "run", 3, restarts=1)
     assert (tmp_path / "run.dead").exists()
     check_close(tmp_path / "run", alone, 1e-6)
 
 
-@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
-def test_a_sharded_run_goes_on_with_another_number_of_processes(before, after, alone, tmp_path):
-    out = tmp_path / "run"
-    process = launch(before, "fsdp", out)
+@pytest.mark.parametrize(
+    ("before", "after", "rule", "tolerance"), [(2, 1, "muon", 1e-5), (1, 2, "sgd", 1e-6)]
+)
+def test_a_sharded_run_goes_on_with_another_number_of_processes(
+    before, after, rule, tolerance, by_one, tmp_path
+):
+    out, alone = tmp_path / "run", by_one(rule)
+    process = launch(before, "fsdp", rule, out)
     deadline = time.monotonic() + 120
     while not list(out.glob("checkpoints/step-????????")):
         assert process.poll() is None, process.communicate()
@@ -107,5 +123,5 @@ def test_a_sharded_run_goes_on_with_another_number_of_processes(before, after, a
     assert {n: t.shape for n, t in one.items()} == {n: t.shape for n, t in weights(alone).items()}
     assert "result" not in record
 
-    complete(after, "fsdp", out)
-    check_close(out, alone, 1e-6)
+    complete(after, "fsdp", rule, out)
+    check_close(out, alone, tolerance)

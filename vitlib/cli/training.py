@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
 from vitlib.cli.using import RUNS
-from vitlib.train import WEIGHTS, Recipe, draw_sheet, known_images, look_at_data, train
+from vitlib.train import WEIGHTS, Recipe, draw_sheet, train
+from vitlib.train.augmented import known_images, look_at_data
 from vitlib.train.plan import decoding_rate, plan
 from vitlib.train.report import REPORT
 

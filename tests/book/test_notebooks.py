@@ -98,3 +98,9 @@ def test_checks_hold_as_printed(notebook):
     for cell in notebook.cells:
         if cell.cell_type == "code" and "page.check(" in cell.source:
             assert any("holds as printed" in str(output) for output in cell.outputs)
+
+
+def test_a_check_prints_nothing_since_no_page_shows_it(html, chapter_name):
+    executed = nbformat.read(html.parent / "jupyter_execute" / f"{chapter_name}.ipynb", 4)
+    checks = [cell for cell in executed.cells if "ledger" in cell.metadata.get("tags", ())]
+    assert not [cell.source for cell in checks for out in cell.outputs if "text" in out]

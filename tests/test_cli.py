@@ -314,7 +314,7 @@ def test_ink_on_paper_is_read_like_light_on_dark(says, weights):
         (["train", "finetune", "--data", "digits", "--weights", "no.safetensors"], "no.safeten"),
         (["plan", "digits", "--device", "abacus"], "abacus.*h100"),
         (["plan", "digits", "--devices", "7"], "batch_size=96"),
-        (["sheet", "digits", "--images", "0"], "images is 0: expected 1 to the batch_size, 96"),
+        (["sheet", "digits", "--images", "0"], "images is 0: expected 1 to 96, the batch_size"),
         (["export", "nothing", "--out", "a.safetensors"], "nothing: there is no such file"),
         (["export", ".", "--out", "a.safetensors"], "neither weights nor a whole checkpoint"),
         (["eval"], "WEIGHTS"),

@@ -55,6 +55,7 @@ from vitlib.nn.readout import readout_backward, readout_forward
 from vitlib.nn.resize import resize_backward, resize_forward, resize_matrix
 from vitlib.nn.rotary import rope_table, rotary_backward, rotary_forward
 from vitlib.nn.sigmoid_loss import binary_cross_entropy_backward, binary_cross_entropy_forward
+from vitlib.nn.single_query import single_query_backward, single_query_forward
 from vitlib.nn.softmax import softmax_backward, softmax_forward
 from vitlib.nn.tokens import tokens_backward, tokens_forward
 from vitlib.nn.vit import draw_masks, vit_backward, vit_forward
@@ -290,6 +291,19 @@ def test_multi_head(agree, with_bias, turned, rate):
     if not with_bias:
         params = params[:1] + params[2:]
     agree(grads, [grad_x, params])
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_single_query(agree, with_bias):
+    """By indices, all tokens ask, and what the others receive is not read."""
+    B, T, D, H, d = 2, 6, 5, 3, 4
+    x = torch.randn(B, T, D)
+    qkv = torch.randn(3 * H * d, D), torch.randn(3 * H * d) if with_bias else None
+    grad_o, grads = run(single_query_forward, single_query_backward, x, qkv, H)
+    of_all = torch.cat([grad_o, torch.zeros(B, T - 1, H * d)], dim=1)
+    proj = torch.eye(H * d), torch.zeros(H * d)
+    grad_x, params = by_indices.multi_head_grads(x, (*qkv, *proj), H, of_all, None, None, None)
+    agree(grads, [grad_x, params[:2] if with_bias else params[:1]])
 
 
 @pytest.mark.parametrize("eps", [1e-6, 0.3])

@@ -65,7 +65,7 @@ def single_query_forward(
     x: Float[Tensor, "B T D"],
     qkv: tuple[Float[Tensor, "three_D D"], Float[Tensor, " three_D"] | None],
     heads: int,
-) -> tuple[Float[Tensor, "B 1 D"], Saved]:
+) -> tuple[Float[Tensor, "B 1 H_d"], Saved]:
     """What the first token receives, the heads side by side.
 
     Args:
@@ -88,12 +88,12 @@ def single_query_forward(
 
 
 def single_query_backward(
-    grad_o: Float[Tensor, "B 1 D"], saved: Saved, needed: tuple[Any, ...] = ALL
+    grad_o: Float[Tensor, "B 1 H_d"], saved: Saved, needed: tuple[Any, ...] = ALL
 ) -> tuple[Float[Tensor, "B T D"] | Unneeded, Gradients]:
     """The gradients of the tokens, and of the packed projection."""
     x, q, r, weights, c, weight, has_bias = saved
     heads = len(q)
-    check_cotangent(grad_o, (len(x), 1, x.shape[2]), x.dtype)
+    check_cotangent(grad_o, (len(x), 1, len(weight) // 3), x.dtype)
     w_q, w_k, w_v = of_heads(weight, heads)
     scale = w_k.shape[1] ** -0.5
     by_head = rearrange(grad_o, "B 1 (H d) -> H B d", H=heads)

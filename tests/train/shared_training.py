@@ -4,7 +4,9 @@
 
 trains the digits for some steps, and leaves the weights in OUT. With the RULE "sgd" by stochastic
 gradient descent, whose steps show the gradients themselves; with "muon" by what the engine has for
-that, and an average of the weights. With DIES_AT, process 1 ends without a word in that step, once.
+that, and an average of the weights; with "recompute" and "bfloat16" as with "sgd", but computed so,
+for two epochs with a validation behind each. With DIES_AT, process 1 ends without a word in that
+step, once.
 """
 
 import os
@@ -37,14 +39,20 @@ def dying(clip, at, marker):
 
 
 def run(way, rule, out, dies_at=None):
-    words = ["--optimiser", "muon", "--lr", "3e-3", "--ema", "0.5"]
-    if rule == "sgd":
-        loop.make_optimisers, words = sgd, []
+    if rule == "muon":
+        words = ["--epochs", "1", "--optimiser", "muon", "--lr", "3e-3", "--ema", "0.5"]
+    else:
+        loop.make_optimisers = sgd
+        words = {
+            "sgd": ["--epochs", "1"],
+            "recompute": ["--epochs", "2", "--validation", "0.2", "--recompute"],
+            "bfloat16": ["--epochs", "2", "--validation", "0.2", "--precision", "bfloat16"],
+        }[rule]
     if dies_at:
         loop.clip = dying(loop.clip, int(dies_at), Path(out).with_suffix(".dead"))
     return main(
         ["train", "digits", "--out", out, "--parallel", way, "--gradients", "derived",
-         "--epochs", "1", "--batch-size", "240", "--accumulate", "2", "--clip", "0.5",
+         "--batch-size", "240", "--accumulate", "2", "--clip", "0.5",
          "--label-smoothing", "0.1", "--rotate", "0", "--zoom", "0", "--bend", "0",
          "--checkpoint-seconds", "0", *words]
     )  # fmt: skip

@@ -84,6 +84,20 @@ def test_two_processes_train_as_one(way, alone, tmp_path):
     assert results[0]["accuracy"] == results[1]["accuracy"]
 
 
+@pytest.mark.parametrize(("rule", "tolerance"), [("recompute", 1e-6), ("bfloat16", 2e-3)])
+def test_shards_are_recomputed_narrowed_and_validated_as_a_whole_is(
+    rule, tolerance, by_one, tmp_path
+):
+    complete(2, "fsdp", rule, tmp_path / "run")
+    check_close(tmp_path / "run", by_one(rule), tolerance)
+    logs = [
+        [json.loads(line) for line in (path / "log.jsonl").read_text().splitlines()]
+        for path in (tmp_path / "run", by_one(rule))
+    ]
+    for line, expected in zip(*logs, strict=True):
+        assert line["validation_loss"] == pytest.approx(expected["validation_loss"], abs=tolerance)
+
+
 def test_a_process_that_dies_ends_the_job_with_a_clear_line(tmp_path):
     status, _, err = finish(launch(2, "ddp", "sgd", tmp_path / "run", 3))
     assert status != 0
@@ -93,8 +107,9 @@ def test_a_process_that_dies_ends_the_job_with_a_clear_line(tmp_path):
 
 
 def test_an_elastic_restart_goes_on_from_the_last_checkpoint(alone, tmp_path):
-    complete(2, "ddp", "sgd", tmp_path / "run", 3, restarts=1)
+    _, said = complete(2, "ddp", "sgd", tmp_path / "run", 3, restarts=1)
     assert (tmp_path / "run.dead").exists()
+    assert "goes on after step 2 of" in said
     check_close(tmp_path / "run", alone, 1e-6)
 
 
@@ -121,7 +136,13 @@ def test_a_sharded_run_goes_on_with_another_number_of_processes(
     export(model, tmp_path / "one.safetensors", record)
     one = load_file(tmp_path / "one.safetensors")
     assert {n: t.shape for n, t in one.items()} == {n: t.shape for n, t in weights(alone).items()}
+    shards = [load_file(path) for path in sorted(newest.glob("*.safetensors"))]
+    of_model = "ema." if any(name.startswith("ema.") for name in shards[0]) else "model."
+    for name, tensor in one.items():
+        parts = [shard[of_model + name] for shard in shards if of_model + name in shard]
+        assert torch.equal(tensor, torch.cat(parts)), name
     assert "result" not in record
 
-    complete(after, "fsdp", rule, out)
+    _, said = complete(after, "fsdp", rule, out)
+    assert "goes on after step" in said
     check_close(out, alone, tolerance)

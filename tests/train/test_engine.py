@@ -13,6 +13,7 @@ from vitlib.data.augment import Augment
 from vitlib.train import (
     Digits,
     Engine,
+    Interrupted,
     augmented,
     checkpoint,
     draw_sheet,
@@ -24,6 +25,7 @@ from vitlib.train import (
 )
 from vitlib.train.optimiser import clip
 from vitlib.train.recipes import Finetune
+from vitlib.train.settings import find_compiler
 
 ONE_STEP = Digits(
     epochs=2, batch_size=1442, optimiser="adamw", lr=1e-3, warmup=0.0, augment=Augment()
@@ -62,6 +64,35 @@ def test_how_it_is_computed_changes_nothing_else(change, tolerance, gradients, p
         assert line["gradient_norm"] == pytest.approx(expected["gradient_norm"], rel=10 * tolerance)
 
 
+def test_the_scale_of_the_loss_goes_on(tmp_path, monkeypatch):
+    scaler_of, made = torch.amp.GradScaler, []
+
+    def train_with(scale, **options):
+        def make(*given, **settings):
+            made.append(scaler_of(*given, init_scale=scale, **settings))
+            return made[-1]
+
+        monkeypatch.setattr(torch.amp, "GradScaler", make)
+        engine = Engine(precision="float16", checkpoint_seconds=0)
+        return train(replace(ONE_STEP, engine=engine), tmp_path, progress=False, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.Stop, "asked", True)
+        with pytest.raises(Interrupted):
+            train_with(2.0**9)
+    train_with(2.0**16)
+    assert made[-1].get_scale() == 2.0**9
+
+
+def has_compiler():
+    try:
+        find_compiler()
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_compiler(), reason="needs a C++ compiler")
 @pytest.mark.usefixtures("unchecked_shapes")
 def test_a_compiled_model_learns_the_same(plain, tmp_path):
     recipe = replace(ONE_STEP, epochs=1, engine=Engine(compile=True))

@@ -44,6 +44,19 @@ def test_how_a_run_is_computed_may_change(tmp_path):
     claim_folder(tmp_path, {**MINE, "engine": {**MINE["engine"], "workers": 7}})
 
 
+def test_how_far_a_step_goes_may_change_when_told(tmp_path):
+    claim_folder(tmp_path, MINE)
+    adjusted = Digits(lr=2e-3, warmup=0.2, clip=1.0, weight_decay=0.0).to_dict()
+    assert "go on all the same (--adjust)" in complaint(tmp_path, adjusted)
+    said = complaint(tmp_path, {**adjusted, "seed": 1}, adjust=True)
+    assert "seed 0 there, 1 here" in said
+    assert "--adjust" not in said
+    assert "lr" not in said
+    claim_folder(tmp_path, adjusted, adjust=True)
+    claim_folder(tmp_path, adjusted)
+    complaint(tmp_path, MINE)
+
+
 def test_a_damaged_recipe_is_told(tmp_path):
     claim_folder(tmp_path, MINE)
     (tmp_path / RECIPE).write_text('{"epochs": ')

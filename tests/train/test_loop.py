@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 import os
@@ -10,8 +11,10 @@ import torch
 from torch.nn import functional
 
 from vitlib import data, load_model
+from vitlib.data.augment import Augment
 from vitlib.train import Digits, Interrupted, evaluate, loop, train
 from vitlib.train.journey import Journey
+from vitlib.train.judge import judge
 from vitlib.train.processes import Processes
 from vitlib.train.recipe import Engine
 from vitlib.weights import read_record
@@ -93,9 +96,65 @@ def test_the_stated_result_is_that_of_the_last_epochs_weights():
     )
 
 
-def test_subnormals_are_flushed_while_training_and_kept_afterwards():
+@pytest.fixture
+def at_each_step(monkeypatch):
+    """Have something done within each step, behind the backward pass."""
+    clip = loop.clip
+
+    def register(action):
+        steps = itertools.count()
+
+        def act_and_clip(model, largest):
+            action(next(steps), model)
+            return clip(model, largest)
+
+        monkeypatch.setattr(loop, "clip", act_and_clip)
+
+    return register
+
+
+def test_subnormals_are_flushed_while_training_and_kept_afterwards(at_each_step):
+    seen = []
+    at_each_step(lambda *_: seen.append((torch.tensor(1e-40) * 1).item()))
     train(SHORT, progress=False)
+    assert set(seen) == {0.0}
     assert torch.tensor(1e-40) * 1 > 0
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_what_is_not_deterministic_is_refused_while_training(at_each_step, deterministic):
+    seen = set()
+    at_each_step(lambda *_: seen.add(torch.are_deterministic_algorithms_enabled()))
+    train(replace(SHORT, engine=Engine(deterministic=deterministic)), progress=False)
+    assert seen == {deterministic}
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_the_test_images_are_looked_at_once(monkeypatch):
+    splits = []
+
+    def noting(model, feed, split, *others):
+        splits.append(split)
+        return judge(model, feed, split, *others)
+
+    monkeypatch.setattr(loop, "judge", noting)
+    train(replace(SHORT, epochs=3, validation=0.2), progress=False)
+    assert splits == ["validation"] * 3 + ["test"]
+
+
+def test_the_recipe_is_told_before_it_is_followed(capsys):
+    train(SHORT)
+    told = " ".join(capsys.readouterr().err.split())
+    for words in (
+        "recipe digits: data digits, validation 0, epochs 1, batch_size 200",
+        "lr 0.008, weight_decay 0.05, betas 0.9 0.999",
+        "model image_size 8, patch_size 2, in_channels 1",
+        "augment rotate 15, zoom 0.15, bend 0.05 device",
+        "gradients autograd as the recipe says",
+    ):
+        assert words in told
+    train(replace(SHORT, augment=Augment()))
+    assert "augment nothing device" in " ".join(capsys.readouterr().err.split())
 
 
 def test_who_leaves_the_other_processes_can_still_say_why(monkeypatch):
@@ -189,9 +248,82 @@ def test_a_batch_larger_than_the_data_is_refused():
 
 
 def test_a_loss_that_is_no_number_ends_the_run_without_weights(tmp_path):
-    with pytest.raises(ValueError, match=r"the loss is NaN or infinite in step 1 .*Lower lr"):
+    with pytest.raises(ValueError, match=r"loss .* is NaN or infinite in step 1 .*Lower lr"):
         train(replace(SHORT, lr=1e30, warmup=0.0), tmp_path, progress=False)
     assert not (tmp_path / "weights.safetensors").exists()
+
+
+EAGER = replace(SHORT, epochs=3, engine=Engine(checkpoint_seconds=0, keep=2))
+"""A checkpoint after each of 21 steps."""
+
+
+def saved(folder):
+    return [path.name for path in sorted(folder.glob("checkpoints/step-*"))]
+
+
+def test_what_a_gradient_that_is_no_number_ruins_is_not_saved(tmp_path, at_each_step):
+    def ruin(step, model):
+        if step == 9:
+            model.head.weight.grad[0, 0] = torch.nan
+
+    at_each_step(ruin)
+    with pytest.raises(ValueError, match=r"gradient is NaN or infinite in step 9 .*--adjust"):
+        train(EAGER, tmp_path, progress=False)
+    # the tenth step would have been step-00000010; the checkpoint that it began from is doubted
+    assert saved(tmp_path) == ["step-00000008"]
+
+
+def test_what_has_diverged_is_not_saved(tmp_path, monkeypatch):
+    """The loss is far too large for some steps before a line of the log is due, and says so."""
+    loss_of, calls = loop.training_loss, itertools.count()
+
+    def astray(*given, **options):
+        return loss_of(*given, **options) + 100.0 * (next(calls) >= 9)
+
+    monkeypatch.setattr(loop, "training_loss", astray)
+    with pytest.raises(ValueError, match=r"has grown to .* in step 13 .*--adjust"):
+        train(EAGER, tmp_path, progress=False)
+    assert saved(tmp_path) == ["step-00000008"]
+
+
+def test_a_run_goes_on_with_another_rate_when_told(tmp_path, at_each_step):
+    def ruin(step, model):
+        if step == 9:
+            model.head.weight.grad[0, 0] = torch.nan
+
+    at_each_step(ruin)
+    with pytest.raises(ValueError, match="--adjust"):
+        train(EAGER, tmp_path, progress=False)
+    at_each_step(lambda *_: None)
+    slower = replace(EAGER, lr=1e-3, clip=1.0)
+    with pytest.raises(ValueError, match="--adjust"):
+        train(slower, tmp_path, progress=False)
+    run = train(slower, tmp_path, adjust=True, progress=False)
+    changes = {"step": 8, "lr": [EAGER.lr, 1e-3], "clip": [0.0, 1.0]}
+    assert json.loads(json.dumps(run.record["adjusted"])) == [changes]
+    assert read_record(tmp_path / "weights.safetensors")["adjusted"] == [changes]
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [7, 14, 21]
+    assert lines[0]["lr"] > 4e-3
+    assert lines[1]["lr"] < 1e-3
+
+
+def test_adjustments_are_remembered_through_the_next_interruption(tmp_path, monkeypatch):
+    def until(step, recipe, **options):
+        asked = itertools.count(1)
+        monkeypatch.setattr(loop.Stop, "asked", property(lambda _: next(asked) >= step))
+        with pytest.raises(Interrupted):
+            train(recipe, tmp_path, progress=False, **options)
+
+    until(3, EAGER)
+    until(2, replace(EAGER, lr=1e-3), adjust=True)
+    until(2, replace(EAGER, lr=2e-3), adjust=True)
+    monkeypatch.undo()
+    record = train(replace(EAGER, lr=2e-3), tmp_path, progress=False).record
+    assert json.loads(json.dumps(record["adjusted"])) == [
+        {"step": 3, "lr": [EAGER.lr, 1e-3]},
+        {"step": 5, "lr": [1e-3, 2e-3]},
+    ]
 
 
 @pytest.mark.parametrize(

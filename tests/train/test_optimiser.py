@@ -67,6 +67,11 @@ def test_every_trained_parameter_is_in_exactly_one_group(options, optimiser, lay
     assert "head.bias" not in grouped
 
 
+def test_one_kernel_moves_all_weights_where_there_is_one(model):
+    (adamw,) = make_optimisers(model, optimiser="adamw", **SETTINGS)
+    assert adamw.defaults["fused"]
+
+
 def test_matrices_decay_and_nothing_else():
     model = VisionTransformer(replace(CONFIG, registers=1, head="mlp", layer_scale=0.1))
     groups = parameter_groups(model, 0.1)

@@ -207,10 +207,11 @@ def test_memory_is_left_out_where_the_system_does_not_say(monkeypatch, capsys, c
 
 @pytest.mark.parametrize(
     ("count", "words"),
-    [(0, "0 MB"), (999_400_000, "999 MB"), (1_000_000_000, "1.0 GB"), (75_260_000_000, "75.3 GB")],
-)
-def test_bytes_are_told_in_the_units_of_people(count, words):
-    assert progress._bytes(count) == words
+    [(0, "0 M"), (999_400_000, "999 M"), (1e9, "1.0 G"), (75.26e9, "75.3 G"), (1e12, "1.0 T"),
+     (412.3e12, "412 T"), (2.5e15, "2.5 P"), (3e18, "3,000 P")],
+)  # fmt: skip
+def test_large_numbers_are_told_in_the_units_of_people(count, words):
+    assert progress._scaled(count) == words
 
 
 def test_what_was_chosen_stands_below_one_another_with_the_reason():
@@ -228,6 +229,12 @@ def test_what_was_chosen_stands_below_one_another_with_the_reason():
     assert all(line.startswith(" " * 20 + "word") for line in lines[2:-1])
     assert text.count("word") == 40
     assert max(map(len, lines)) <= 88
+
+
+def test_what_was_not_chosen_takes_the_whole_line():
+    lines = opening_lines([("model", "", "dim 64, " * 12), ("device", "cpu", "")]).splitlines()
+    assert lines[0].startswith("model   dim 64, dim 64")
+    assert lines[1].startswith("        dim 64")
 
 
 def test_reasons_keep_room_beside_long_choices():

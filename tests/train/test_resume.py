@@ -34,7 +34,14 @@ def ended(process):
     return process.returncode, out, err
 
 
-def check_same(command, uninterrupted):
+def check_same(command, uninterrupted, again):
+    """It has gone on, not begun anew, and ends as if nothing had happened."""
+    assert again.returncode == 0, again.stderr
+    assert re.search(rf"^goes on after step [1-9]\d* of {STEPS}$", again.stderr, re.MULTILINE)
+    check_end(command, uninterrupted)
+
+
+def check_end(command, uninterrupted):
     assert (command.out / "weights.safetensors").exists()
     assert command.weights() == uninterrupted.weights()
     assert command.log() == uninterrupted.log()
@@ -50,9 +57,7 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_bits(
     process.kill()
     assert ended(process)[0] == -signal.SIGKILL
     assert not (command.out / "weights.safetensors").exists()
-    again = command.run()
-    assert again.returncode == 0, again.stderr
-    check_same(command, uninterrupted)
+    check_same(command, uninterrupted, command.run())
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -70,9 +75,7 @@ def test_asked_to_stop_it_finishes_the_step_saves_and_says_how_to_go_on(
     assert "stopped after step" in err
     assert "The same command goes on" in err
     assert "Traceback" not in err
-    again = command.run()
-    assert again.returncode == 0, again.stderr
-    check_same(command, uninterrupted)
+    check_same(command, uninterrupted, command.run())
 
 
 def test_workers_end_with_the_run(command):
@@ -118,7 +121,8 @@ def test_of_a_damaged_checkpoint_the_one_before_is_used(interrupted, uninterrupt
     assert again.returncode == 0, again.stderr
     for checkpoint in damaged:
         assert f"{checkpoint}: {path.name} has changed" in again.stderr
-    check_same(interrupted, uninterrupted)
+    assert ("goes on after step" in again.stderr) == newest_only
+    check_end(interrupted, uninterrupted)
 
 
 def test_a_full_disk_costs_no_checkpoint_that_was_there(interrupted, uninterrupted):
@@ -135,9 +139,7 @@ def test_a_full_disk_costs_no_checkpoint_that_was_there(interrupted, uninterrupt
     assert "Traceback" not in limited.stderr
     assert set(command.checkpoints()) >= set(before)
     assert not list((command.out / "checkpoints").glob("*.growing"))
-    again = command.run()
-    assert again.returncode == 0, again.stderr
-    check_same(command, uninterrupted)
+    check_same(command, uninterrupted, command.run())
 
 
 def test_a_folder_that_is_gone_is_named(command):
@@ -161,8 +163,7 @@ def test_another_recipe_does_not_go_on(interrupted):
 
 def test_how_it_is_computed_may_differ(interrupted, uninterrupted):
     again = interrupted.run("--workers", "0", "--keep", "1", "--deterministic")
-    assert again.returncode == 0, again.stderr
-    check_same(interrupted, uninterrupted)
+    check_same(interrupted, uninterrupted, again)
 
 
 def test_a_finished_run_is_only_replaced_when_told(command, uninterrupted):
@@ -180,20 +181,22 @@ def test_the_last_checkpoints_and_the_best_stay(uninterrupted):
     names = [path.name for path in uninterrupted.checkpoints()]
     assert names[-3:] == [f"step-{step:08}" for step in range(STEPS - 3, STEPS)]
     accuracy = {line["step"]: line["validation_accuracy"] for line in uninterrupted.log()}
-    best = max(accuracy, key=lambda step: (accuracy[step], -step))
     manifest = json.loads((uninterrupted.checkpoints()[-1] / "manifest.json").read_text())
-    if best < STEPS:
-        assert manifest["best"] == [accuracy[best], best]
-        assert f"step-{best:08}" in names
+    last = STEPS - 1  # of the checkpoints; the last step of all leaves weights
+    assert manifest["best"][1] == max(
+        (step for step in accuracy if step <= last), key=lambda step: (accuracy[step], -step)
+    )
+    assert f"step-{manifest['best'][1]:08}" in names
 
 
-def test_a_loss_that_is_no_number_names_the_step_and_keeps_the_checkpoint(interrupted):
+def test_after_a_loss_that_is_no_number_the_last_good_checkpoint_goes_on(interrupted):
     before = interrupted.checkpoints()
-    recipe = interrupted.out / "recipe.json"
-    recipe.write_text(recipe.read_text().replace('"lr": 0.003', '"lr": 1e+30'))
-    run = interrupted.run("--lr", "1e30")
+    run = interrupted.run("--lr", "1e30", "--adjust")
     assert run.returncode == 2
     assert re.search(r"is NaN or infinite in step \d+ \(batch \d of epoch \d\)", run.stderr)
     assert "Lower lr" in run.stderr
     assert "Traceback" not in run.stderr
-    assert before[-1] in interrupted.checkpoints()
+    assert interrupted.checkpoints()[-1] == before[-1]
+    again = interrupted.run("--lr", "1e-3", "--adjust")
+    assert again.returncode == 0, again.stderr
+    assert f"goes on after step {int(before[-1].name[-8:])} of" in again.stderr

@@ -8,16 +8,18 @@ The same three models as in `vitlib bench step`, of vitlib alone, timed in turn:
     autograd                    the last block for the class token alone
     derived, all tokens         as the chapters derive it (`vitlib.fast.readable`)
     derived, as in the chapters the last block for the class token alone
+    derived, without oneDNN     in its fast form, with the products of all others
     derived                     in its fast form
 
 Each of them with the C library as it is, and told to keep what is freed (`vitlib.train.heap`).
 """
 
 import statistics
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -59,6 +61,18 @@ class Outcome:
     held: int
 
 
+@contextmanager
+def without_onednn() -> Generator[None]:
+    """Let PyTorch multiply by its own products alone."""
+    onednn: Any = torch.backends.mkldnn  # whose types do not say that the switch is True or False
+    before = onednn.enabled
+    onednn.enabled = False
+    try:
+        yield
+    finally:
+        onednn.enabled = before
+
+
 class Formed(Step):
     """A step in one form.
 
@@ -66,10 +80,16 @@ class Formed(Step):
         size: Of the model.
         gradients: Of the model.
         whole: Whether all tokens pass the last block.
-        readable: Whether all is computed as the chapters derive it.
+        within: The context in which it is computed.
     """
 
-    def __init__(self, size: Size, gradients: str, whole: bool, readable: bool = False) -> None:
+    def __init__(
+        self,
+        size: Size,
+        gradients: str,
+        whole: bool = False,
+        within: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         torch.manual_seed(0)
         config = replace(size.config, gradients=gradients)
         model = VisionTransformer(config)
@@ -77,18 +97,16 @@ class Formed(Step):
             model.blocks[-1].register_forward_hook(lambda *_: None)
         images = torch.randn(size.batch, config.in_channels, *config.image_shape)
         super().__init__(model, images, torch.randint(config.num_classes, (size.batch,)))
-        self._form: Callable[[], AbstractContextManager[None]] = (
-            fast.readable if readable else nullcontext
-        )
+        self._within = within
 
     def seconds(self, kind: Kind) -> float:
         """How long training or inference takes, once, in this form."""
-        with self._form():
+        with self._within():
             return super().seconds(kind)
 
     def memory(self) -> tuple[int, int]:
         """Bytes held between forward and backward, and at the peak of a step, in this form."""
-        with self._form():
+        with self._within():
             return super().memory()
 
 
@@ -96,10 +114,11 @@ def forms(size: Size) -> dict[str, Formed]:
     """All forms by their names."""
     return {
         PLAIN: Formed(size, "autograd", whole=True),
-        "autograd": Formed(size, "autograd", whole=False),
-        "derived, all tokens": Formed(size, "derived", whole=True, readable=True),
-        "derived, as in the chapters": Formed(size, "derived", whole=False, readable=True),
-        "derived": Formed(size, "derived", whole=False),
+        "autograd": Formed(size, "autograd"),
+        "derived, all tokens": Formed(size, "derived", whole=True, within=fast.readable),
+        "derived, as in the chapters": Formed(size, "derived", within=fast.readable),
+        "derived, without oneDNN": Formed(size, "derived", within=without_onednn),
+        "derived": Formed(size, "derived"),
     }
 
 

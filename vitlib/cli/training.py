@@ -23,16 +23,18 @@ class Train(Generic[R]):
         out: Folder for log, checkpoints, weights and report; runs/RECIPE if none is given. A run
             that did not finish there goes on.
         overwrite: Replace the run in that folder.
+        adjust: Go on there with another lr, warmup, clip or weight_decay.
     """
 
     recipe: R
     out: Path | None = None
     overwrite: bool = False
+    adjust: bool = False
 
     def __call__(self) -> None:
         """Train, and say how to use the weights."""
         folder = self.out or RUNS / self.recipe.name
-        run = train(self.recipe, folder, overwrite=self.overwrite)
+        run = train(self.recipe, folder, overwrite=self.overwrite, adjust=self.adjust)
         if not run.first:
             return
         result, weights = run.record["result"], str(folder / WEIGHTS)

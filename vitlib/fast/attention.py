@@ -18,8 +18,8 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
 
+from vitlib.fast.linear import linear, linear_backward, weight_gradients
 from vitlib.nn.linear import Weights
 
 _aten = torch.ops.aten
@@ -55,7 +55,7 @@ def project(normed: Rows, qkv: Weights, images: int, heads: int) -> Heads:
         heads: H.
     """
     tokens = len(normed) // images
-    packed = functional.linear(normed, *qkv)
+    packed = linear(normed, qkv)
     split = packed.view(images, tokens, 3, heads, -1).permute(2, 0, 3, 1, 4)
     return split if goes_in_tiles(tokens) else split.contiguous()
 
@@ -63,12 +63,9 @@ def project(normed: Rows, qkv: Weights, images: int, heads: int) -> Heads:
 def project_backward(
     grads: Heads, normed: Rows, qkv: Weights
 ) -> tuple[Rows, tuple[Tensor, Tensor | None]]:
-    """The gradients of the tokens, which take their place, and of weight and bias."""
-    weight, bias = qkv
+    """The gradients of the tokens, and of weight and bias."""
     rows = grads.permute(1, 3, 0, 2, 4).reshape(len(normed), -1)
-    grad_weight = rows.mT @ normed
-    grad_bias = None if bias is None else rows.sum(0)
-    return torch.mm(rows, weight, out=normed), (grad_weight, grad_bias)
+    return linear_backward(rows, qkv[0]), weight_gradients(rows, normed, qkv)
 
 
 def attention_forward(split: Heads, in_tiles: bool | None = None) -> tuple[Rows, Tiled | None]:

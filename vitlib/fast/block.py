@@ -6,8 +6,8 @@ For pre-norm blocks with a GELU. The formulas are those of the parts in `vitlib.
 how they are computed:
 
 - **Fused kernels.** Norm, softmax and GELU, forward and backward, are one of PyTorch's each.
-- **Sums inside products.** A residual sum is a product that adds to X + b where X + b already lies,
-  so no branch is written down on its own.
+- **Sums inside products** (`vitlib.fast.linear`). A residual sum is its product's own, so no branch
+  is written down; nor is U where nobody will go backward, since a GELU can be its product's own.
 - **Attention** of all heads in batched products (`vitlib.fast.attention`).
 - **Memory used again.** Going backward, a gradient takes the place of what it was the last to read.
 - **Less kept.** X, Q K V, X', U and two numbers a token and norm, 5 D + M + 4 for each token, where
@@ -36,6 +36,7 @@ from vitlib.fast.attention import (
     project,
     project_backward,
 )
+from vitlib.fast.linear import add_linear, linear, linear_backward, weight_gradients
 from vitlib.nn import single_query
 from vitlib.nn.block import NO_DROPS, Drops, Gradients, NormWeights, Parameters
 from vitlib.nn.dropout import Drop, dropout_backward, dropout_forward
@@ -47,7 +48,6 @@ APPROXIMATE = {"gelu": "none", "gelu_tanh": "tanh"}
 """What PyTorch calls the activations that are here."""
 
 Rows = Float[Tensor, "R D"]
-LayerGradients = tuple[Tensor, Tensor | None]
 
 
 class SavedNorm(NamedTuple):
@@ -76,7 +76,7 @@ class Saved(NamedTuple):
     qkv: Weights
     proj: Weights
     norm2: SavedNorm
-    u: Float[Tensor, "R M"]
+    u: Float[Tensor, "R M"] | None
     fc1: Weights
     fc2: Weights
     activation: str
@@ -100,7 +100,7 @@ def block_forward(
     """Exchange between tokens, then thought within each.
 
     Arguments: see `vitlib.nn.block`, but all tokens ask, or one; and whether to keep what the
-    backward pass needs. If not, X' and U are written over.
+    backward pass needs.
     """
     norm1, (qkv, proj), norm2, (fc1, fc2) = parameters
     paths = drops.attn_path, drops.mlp_path
@@ -115,10 +115,10 @@ def block_forward(
         o, tiled = attention_forward(split)
     between = add_branch(read.reshape_as(o), o, proj, paths[0], read.shape)
     normed, saved_norm2 = norm_forward(between, norm2, eps)
-    u = functional.linear(normed, *fc1)
-    bend = functional.gelu if keep else _aten.gelu_
-    hidden = bend(u, approximate=APPROXIMATE[activation])
-    y = add_branch(between, hidden, fc2, paths[1], read.shape, keep).view(read.shape)
+    gelu = APPROXIMATE[activation]
+    u = linear(normed, fc1) if keep else None
+    hidden = linear(normed, fc1, gelu) if u is None else functional.gelu(u, approximate=gelu)
+    y = add_branch(between, hidden, fc2, paths[1], read.shape).view(read.shape)
     if tiled is not None:
         saved_norm2 = saved_norm2._replace(x=None)
     layers = qkv, proj, saved_norm2, u, fc1, fc2
@@ -139,21 +139,20 @@ def block_backward(
     rows_y = grad_y.view(-1, shape[-1])
 
     grad_branch = dropout_backward(grad_y, mlp_path).view_as(rows_y)
-    hidden = functional.gelu(saved.u, approximate=APPROXIMATE[saved.activation])
-    grads_fc2 = weight_gradients(grad_branch, hidden, saved.fc2)
-    grad_hidden = torch.mm(grad_branch, saved.fc2[0], out=hidden)
+    u, gelu = present(saved.u), APPROXIMATE[saved.activation]
+    grads_fc2 = weight_gradients(grad_branch, functional.gelu(u, approximate=gelu), saved.fc2)
+    grad_hidden = linear_backward(grad_branch, saved.fc2[0])
     grad_u = _aten.gelu_backward.grad_input(
-        grad_hidden, saved.u, approximate=APPROXIMATE[saved.activation], grad_input=grad_hidden
+        grad_hidden, u, approximate=gelu, grad_input=grad_hidden
     )
     norm2 = saved.norm2._replace(x=between_again(saved, grad_y.shape))
-    normed = norm_again(norm2)
-    grads_fc1 = weight_gradients(grad_u, normed, saved.fc1)
-    grad_normed = torch.mm(grad_u, saved.fc1[0], out=normed)
+    grads_fc1 = weight_gradients(grad_u, norm_again(norm2), saved.fc1)
+    grad_normed = linear_backward(grad_u, saved.fc1[0])
     grad_between, *grads_norm2 = norm_backward(grad_normed, norm2)
     grad_between += rows_y
 
     grad_branch = dropout_backward(grad_between.view_as(grad_y), attn_path).view_as(rows_y)
-    grad_o = grad_branch @ saved.proj[0]
+    grad_o = linear_backward(grad_branch, saved.proj[0])
     if isinstance(saved.heads, Alone):
         alone, o = saved.heads
         alone = alone._replace(x=norm_again(saved.norm1).view(shape))
@@ -174,16 +173,16 @@ def block_backward(
 def between_again(saved: Saved, shape: torch.Size) -> Rows:
     """X', kept or computed from X and O."""
     if saved.tiled is None:
-        return present(saved.norm2)
+        return present(saved.norm2.x)
     o = merge(saved.tiled.o)
-    read = present(saved.norm1).view(saved.shape)[:, : shape[1]]
+    read = present(saved.norm1.x).view(saved.shape)[:, : shape[1]]
     return add_branch(read.reshape_as(o), o, saved.proj, saved.paths[0], shape)
 
 
-def present(saved: SavedNorm) -> Rows:
-    """The input that was kept."""
-    assert saved.x is not None  # block_forward sees to that
-    return saved.x
+def present(kept: Rows | None) -> Rows:
+    """What was kept."""
+    assert kept is not None  # block_forward sees to that
+    return kept
 
 
 def norm_forward(x: Rows, weights: NormWeights, eps: float) -> tuple[Rows, SavedNorm]:
@@ -194,7 +193,7 @@ def norm_forward(x: Rows, weights: NormWeights, eps: float) -> tuple[Rows, Saved
 
 def norm_again(saved: SavedNorm) -> Rows:
     """The output, from the input that was kept."""
-    x = present(saved)
+    x = present(saved.x)
     return functional.layer_norm(x, x.shape[-1:], *saved.weights, saved.eps)
 
 
@@ -202,7 +201,7 @@ def norm_backward(
     grad_y: Rows, saved: SavedNorm
 ) -> tuple[Rows, Float[Tensor, " D"], Float[Tensor, " D"]]:
     """The gradients of input, gain and bias."""
-    x, (_, mean, inverse_sigma, weights, _) = present(saved), saved
+    x, (_, mean, inverse_sigma, weights, _) = present(saved.x), saved
     return _aten.native_layer_norm_backward(
         grad_y, x, x.shape[-1:], mean, inverse_sigma, *weights, [True, True, True]
     )
@@ -214,16 +213,9 @@ def add_branch(
     layer: Weights,
     path: Drop | None,
     shape: torch.Size,
-    keep: bool = True,
 ) -> Rows:
-    """X + H W + b, where an image may drop the branch; over X if that is not to be kept."""
-    weight, bias = layer
-    if path is None and bias is not None:
-        return torch.add(x, bias, out=None if keep else x).addmm_(hidden, weight.mT)
-    branch, _ = dropout_forward(functional.linear(hidden, weight, bias).view(shape), path)
+    """X + H W + b, where an image may drop the branch."""
+    if path is None:
+        return add_linear(x, hidden, layer)
+    branch, _ = dropout_forward(linear(hidden, layer).view(shape), path)
     return branch.view_as(x).add_(x)
-
-
-def weight_gradients(grad_y: Float[Tensor, "R K"], x: Rows, layer: Weights) -> LayerGradients:
-    """The gradients of a linear layer's weight and bias."""
-    return grad_y.mT @ x, None if layer[1] is None else grad_y.sum(0)

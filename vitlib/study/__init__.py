@@ -4,17 +4,24 @@
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from vitlib.study import data_hunger, engine, fashion_mnist, optimisers, patch_dropout
+from vitlib.study import data_hunger, engine, fashion_mnist, optimisers, patch_dropout, seeds
+from vitlib.train.recipes import Digits, FashionMNIST
 
 STUDIES: Mapping[str, Callable[[Path], None]] = MappingProxyType(
     {
         "data_hunger": data_hunger.main,
+        "digits_accuracy": partial(
+            seeds.main, study="digits_accuracy", recipe=Digits(), seeds=range(10)
+        ),
         "engine": engine.main,
-        "fashion_mnist_accuracy": fashion_mnist.accuracy,
-        "fashion_mnist_speed": fashion_mnist.speed,
+        "fashion_mnist_accuracy": partial(
+            seeds.main, study="fashion_mnist_accuracy", recipe=FashionMNIST(), seeds=range(3)
+        ),
+        "fashion_mnist_speed": fashion_mnist.main,
         "optimisers": optimisers.main,
         "patch_dropout": patch_dropout.main,
     }

@@ -1,27 +1,22 @@
-"""Fashion-MNIST: how soon a plain ViT is good, and how good it gets.
+"""Fashion-MNIST: how soon a plain ViT is good.
 
     vitlib study fashion_mnist_speed
-    vitlib study fashion_mnist_accuracy
 
-The first trains timm's model as most would, ten epochs of AdamW, and then goes from there to a run
-that is as good in a fraction of the time: one idea is added at a time, and each is a row. A last
-row takes more time again, to reach 90 %. All of it is one sitting, on as many threads as PyTorch
-takes (OMP_NUM_THREADS). The seconds are those of training: data are read and the model is made
-before, the test comes after. Needs timm, and takes well over half an hour on two cores.
+trains timm's model as most would, ten epochs of AdamW, and then goes from there to a run that is as
+good in a fraction of the time: one idea is added at a time, and each is a row. A last row takes
+more time again, to reach 90 %. All of it is one sitting, on as many threads as PyTorch takes
+(OMP_NUM_THREADS). The seconds are those of training: data are read and the model is made before,
+the test comes after. Needs timm, and takes well over half an hour on two cores.
 
-The second trains by the recipe of `vitlib train fashion_mnist` from three seeds. Takes nearly an
-hour for each on two cores. What was interrupted goes on when the command is given again.
-
-Each writes its file after every run. The test images decide nothing: settings were chosen on a part
+The file is written after every run. The test images decide nothing: settings were chosen on a part
 of the training images that was kept out.
 """
 
 import importlib
-import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,20 +29,18 @@ from vitlib.config import ViTConfig
 from vitlib.data import open_source
 from vitlib.data.augment import Augment
 from vitlib.data.seeds import generator_at
+from vitlib.study import seeds
 from vitlib.study.stored import about, store
-from vitlib.train import WEIGHTS, train
+from vitlib.train import train
 from vitlib.train.augmented import AUGMENTATION
 from vitlib.train.feed import make_feed
 from vitlib.train.judge import judge
 from vitlib.train.processes import processes
 from vitlib.train.recipes import FashionMNIST
-from vitlib.train.records import read_log
 from vitlib.train.schedule import rate
 from vitlib.train.settings import settings
-from vitlib.weights import load_model, read_record
 
-SPEED = "fashion_mnist_speed"
-ACCURACY = "fashion_mnist_accuracy"
+STUDY = "fashion_mnist_speed"
 SEEDS = (0, 1, 2)
 TIMM = "timm"
 """The idea of the first row: none."""
@@ -111,26 +104,14 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class Outcome(seeds.Outcome):
     """What came of a run.
 
     Attributes:
-        idea: What was new in it; empty for the recipe as it stands.
-        seed: Of weights, order and augmentation.
-        epochs: Passes over the training images.
-        parameters: Of the model.
-        threads: That PyTorch worked with at the end.
-        seconds: Of training, by the clock.
-        accuracy: Part of the test images that the model of the last epoch classified right.
+        idea: What was new in it.
     """
 
     idea: str
-    seed: int
-    epochs: int
-    parameters: int
-    threads: int
-    seconds: float
-    accuracy: float
 
 
 def rows() -> Iterator[Row]:
@@ -153,22 +134,7 @@ def measure(row: Row) -> Outcome:
     with TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         train(row.recipe, run, progress=False)
-        return finished(run, row.idea)
-
-
-def finished(run: Path, idea: str = "") -> Outcome:
-    """What came of the run in this folder."""
-    record, last = read_record(run / WEIGHTS), read_log(run)[-1]
-    assert last.seconds is not None  # training writes it
-    return Outcome(
-        idea=idea,
-        seed=record["recipe"]["seed"],
-        epochs=record["recipe"]["epochs"],
-        parameters=sum(weight.numel() for weight in load_model(run / WEIGHTS).parameters()),
-        threads=record["environment"]["threads"],
-        seconds=last.seconds,
-        accuracy=record["result"]["accuracy"],
-    )
+        return Outcome(idea=row.idea, **asdict(seeds.finished(run)))
 
 
 def timm_modules() -> tuple[Any, Any]:
@@ -235,40 +201,12 @@ def measure_timm(recipe: FashionMNIST) -> Outcome:
     )
 
 
-def go_on(recipe: FashionMNIST, run: Path) -> Outcome:
-    """Train in a folder, or go on there, or take what has been finished there.
-
-    Raises:
-        ValueError: It was finished by another recipe.
-        Interrupted: It was asked to stop.
-    """
-    if not (run / WEIGHTS).exists():
-        train(recipe, run)
-    told = json.loads(json.dumps(recipe.to_dict()))
-    if read_record(run / WEIGHTS)["recipe"] | {"engine": None} != told | {"engine": None}:
-        raise ValueError(f"{run}: holds a run of another recipe. Choose another folder (--out).")
-    return finished(run)
-
-
-def speed(folder: Path) -> None:
+def main(folder: Path) -> None:
     """Train timm's model and then one idea after the other, and write what came of it.
 
     Raises:
         ModuleNotFoundError: timm is not installed.
     """
     timm, _ = timm_modules()
-    facts = about(f"study {SPEED}", seeds=SEEDS, timm=timm.__version__)
-    store(folder / f"{SPEED}.json", facts, map(measure, rows()))
-
-
-def accuracy(folder: Path) -> None:
-    """Train by the recipe from each seed, in runs beside the file that tells what came of it.
-
-    Raises:
-        Interrupted: It was asked to stop. The next time it goes on.
-    """
-    runs = (
-        go_on(replace(FashionMNIST(), seed=seed), folder / f"fashion_mnist-{seed}")
-        for seed in SEEDS
-    )
-    store(folder / f"{ACCURACY}.json", about(f"study {ACCURACY}", seeds=SEEDS), runs)
+    facts = about(f"study {STUDY}", seeds=SEEDS, timm=timm.__version__)
+    store(folder / f"{STUDY}.json", facts, map(measure, rows()))

@@ -179,9 +179,22 @@ def prune(folder: Path, newest: int, keep: int, best: int | None) -> None:
         if path in good:
             continue
         if best is None or path != _path(folder, best):
-            path.rename(path.with_name(path.name + _GOING))  # what is half gone is none
+            path.rename(path.with_name(path.name + _GOING))
+    _sweep(folder)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what is going: under its other name it is none any more, were it half gone."""
     for path in (folder / CHECKPOINTS).glob(f"*{_GOING}"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def drop(folder: Path, step: int) -> None:
+    """Remove the checkpoint of a step, unless there is no other."""
+    path, paths = _path(folder, step), list(_by_age(folder))
+    if path in paths and len(paths) > 1:
+        path.rename(path.with_name(path.name + _GOING))
+    _sweep(folder)
 
 
 def _path(folder: Path, step: int) -> Path:

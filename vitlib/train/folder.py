@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,25 @@ from vitlib.train.checkpoint import CHECKPOINTS
 WEIGHTS = "weights.safetensors"
 LOG = "log.jsonl"
 RECIPE = "recipe.json"
+ADJUSTABLE = ("lr", "warmup", "clip", "weight_decay")
+"""What a run may change on its way, if it is told to: how far a step goes, not where to."""
 
 
-def claim_folder(folder: Path, recipe: Mapping[str, Any], *, overwrite: bool = False) -> None:
+def claim_folder(
+    folder: Path, recipe: Mapping[str, Any], *, overwrite: bool = False, adjust: bool = False
+) -> None:
     """Make `folder` ready for a run.
 
     It may be new, empty, or the folder of a run of the same recipe that did not finish, which then
-    goes on; only `engine`, which says how it is computed, may differ. Of another run only if
-    `overwrite` is set, and then everything that it left is removed.
+    goes on; only `engine`, which says how it is computed, may differ, and what is `ADJUSTABLE` if
+    `adjust` is set. Of another run only if `overwrite` is set, and then everything that it left is
+    removed.
 
     Args:
         folder: Created if it does not exist.
         recipe: What is going to be trained, as values that JSON can hold.
         overwrite: Replace the run that is there.
+        adjust: Go on with it by another learning rate, warm-up, clipping or decay.
 
     Raises:
         ValueError: The folder holds another run, a finished one or other things, or cannot be
@@ -45,7 +51,7 @@ def claim_folder(folder: Path, recipe: Mapping[str, Any], *, overwrite: bool = F
                 "(--overwrite)."
             )
         elif is_run:
-            _check_same(folder, recipe)
+            _check_same(folder, recipe, adjust)
         write_atomically(folder / RECIPE, json.dumps(recipe, indent=1).encode())
     except OSError as error:
         raise ValueError(
@@ -63,28 +69,42 @@ def _clear(folder: Path) -> None:
             path.unlink()
 
 
-def _check_same(folder: Path, recipe: Mapping[str, Any]) -> None:
+def _check_same(folder: Path, recipe: Mapping[str, Any], adjust: bool) -> None:
     try:
         before = json.loads((folder / RECIPE).read_text(encoding="utf-8"))
-        differences = list(_differences(before, json.loads(json.dumps(recipe))))
+        found = differences(before, recipe)
     except (ValueError, AttributeError) as error:
         raise ValueError(
             f"{folder / RECIPE}: damaged, so nobody knows which run this is. Choose another folder "
             "(--out) or start anew (--overwrite)."
         ) from error
-    if differences:
+    others = {name: pair for name, pair in found.items() if name not in ADJUSTABLE}
+    refused = others if adjust else found
+    if refused:
+        told = [f"{name} {old} there, {new} here" for name, (old, new) in refused.items()]
+        change = "" if others else "go on all the same (--adjust), "
         raise ValueError(
-            f"{folder}: holds an unfinished run of another recipe ({'; '.join(differences[:3])}). "
-            "Give its own command to go on, choose another folder (--out) or start anew "
+            f"{folder}: holds an unfinished run of another recipe ({'; '.join(told[:3])}). Give "
+            f"its own command to go on, {change}choose another folder (--out) or start anew "
             "(--overwrite)."
         )
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    for name in before.keys() | now.keys():
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """In what two recipes differ, but for how they are computed: a name, what it was, what it is.
+
+    Args:
+        before: As it was stored.
+        now: As values that JSON can hold.
+    """
+    found: dict[str, tuple[Any, Any]] = {}
+    now = json.loads(json.dumps(now))
+    for name in {**before, **now}:
         old, new = before.get(name), now.get(name)
+        if name == "engine":
+            continue
         if isinstance(old, dict) and isinstance(new, dict):
-            if name != "engine":
-                yield from _differences(old, new)
+            found |= differences(old, new)
         elif old != new:
-            yield f"{name} {old} there, {new} here"
+            found[name] = old, new
+    return found

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from vitlib.train import checkpoint
-from vitlib.train.folder import claim_folder
+from vitlib.train.folder import claim_folder, differences
 from vitlib.train.processes import Processes
 from vitlib.train.trainee import Trainee
 from vitlib.train.window import Window
@@ -46,6 +46,7 @@ class Journey:
         self._best: tuple[float, int] | None = None
         self._before, self._started = 0.0, time.perf_counter()
         self._saved = self._started
+        self._unproved = False  # whether no step has been looked at since the last checkpoint
         self.done = 0
 
     @property
@@ -58,8 +59,10 @@ class Journey:
         """Whether it is time for a checkpoint; processes may differ."""
         return time.perf_counter() - self._saved >= self._every
 
-    def begin(self, recipe: Mapping[str, Any], *, overwrite: bool) -> None:
+    def begin(self, recipe: Mapping[str, Any], *, overwrite: bool, adjust: bool) -> None:
         """Take the folder, and everything from its newest whole checkpoint, if there is one.
+
+        The record's "adjusted" then lists after which steps the recipe was adjusted, and how.
 
         Raises:
             ValueError: The folder cannot be had, or its checkpoint does not fit.
@@ -68,7 +71,7 @@ class Journey:
         if folder is None:
             return
         anew = overwrite and not us.restarted  # the same command, given by torchrun
-        us.once(lambda: claim_folder(folder, recipe, overwrite=anew))
+        us.once(lambda: claim_folder(folder, recipe, overwrite=anew, adjust=adjust))
         found, complaints = checkpoint.latest(folder) if us.first else (None, [])
         for line in complaints:
             print(line, file=sys.stderr)
@@ -80,8 +83,14 @@ class Journey:
         self._trainee.restore(found, {"window": sums})
         if us.first:  # they are those of all processes
             self._window.sums.copy_(sums)
-        self._faults.update(found.manifest["record"]["faults"])
-        self.done, self._before = step, found.manifest["seconds"]
+        before = found.manifest["record"]
+        self._faults.update(before["faults"])
+        adjusted = before.get("adjusted", [])
+        if changed := differences(before["recipe"], recipe):
+            adjusted = [*adjusted, {"step": step, **changed}]
+        if adjusted:
+            self._about["record"]["adjusted"] = adjusted
+        self.done, self._before, self._unproved = step, found.manifest["seconds"], True
         best = found.manifest["best"]
         self._best = None if best is None else (best[0], best[1])
 
@@ -91,6 +100,16 @@ class Journey:
         if better:
             self._best = accuracy, done
         return better
+
+    def prove(self, sound: bool) -> None:
+        """Say whether the last step was sound; what the checkpoint before it holds may not be.
+
+        A step that ruins the weights shows it in the next loss, when the weights may be saved
+        already. Such a checkpoint is removed, unless there is no other.
+        """
+        if self._unproved and not sound and self._folder is not None and self._us.first:
+            checkpoint.drop(self._folder, self.done)
+        self._unproved = False
 
     def save(self, done: int) -> None:
         """Write a checkpoint after so many steps, and remove those that are no longer needed.
@@ -116,4 +135,4 @@ class Journey:
         if self._us.first:
             best = None if self._best is None else self._best[1]
             checkpoint.prune(self._folder, done, self._keep, best)
-        self.done, self._saved = done, time.perf_counter()
+        self.done, self._saved, self._unproved = done, time.perf_counter(), True

@@ -56,7 +56,12 @@ class Run:
 
 
 def train(
-    recipe: Recipe, folder: Path | None = None, *, overwrite: bool = False, progress: bool = True
+    recipe: Recipe,
+    folder: Path | None = None,
+    *,
+    overwrite: bool = False,
+    adjust: bool = False,
+    progress: bool = True,
 ) -> Run:
     """Train a model by a recipe, then test it once.
 
@@ -69,6 +74,8 @@ def train(
         folder: Where log, checkpoints and at the end the weights go. A run of the same recipe that
             did not finish there goes on. None keeps everything in memory.
         overwrite: Replace the run in `folder`.
+        adjust: Go on with the run in `folder` though its lr, warm-up, clipping or weight decay were
+            others; the record says since which step.
         progress: Say what was chosen, and show a bar, on stderr.
 
     Raises:
@@ -80,11 +87,17 @@ def train(
     # Listens longest: torchrun ends those whose neighbour has died by SIGTERM, which must not come
     # before they have said so.
     with listening() as stop, processes() as us, settings(recipe.engine, us.device):
-        return _train(recipe, folder, overwrite, progress and us.first, us, stop)
+        return _train(recipe, folder, overwrite, adjust, progress and us.first, us, stop)
 
 
 def _train(
-    recipe: Recipe, folder: Path | None, overwrite: bool, speaks: bool, us: Processes, stop: Stop
+    recipe: Recipe,
+    folder: Path | None,
+    overwrite: bool,
+    adjust: bool,
+    speaks: bool,
+    us: Processes,
+    stop: Stop,
 ) -> Run:
     # What is trained on what.
     source = open_source(recipe.data)
@@ -123,6 +136,7 @@ def _train(
     log_every = recipe.log_every or steps_per_epoch
     at_once = us.device.type == "cpu" or recipe.engine.checkpoint_seconds == 0
     heed_every = 1 if at_once else max(1, _HEED // recipe.accumulate)
+    too_much = _DIVERGED * loss_of_ignorance(recipe.loss, config.num_classes)
     trainee, told = Trainee(model, optimisers, ema, scaler), recipe.to_dict()
     engine = recipe.engine
     record: dict[str, Any] = {"recipe": told, "data": _described(feed), "faults": feed.faults}
@@ -130,10 +144,12 @@ def _train(
     journey = Journey(
         folder, us, trainee, window, about, every=engine.checkpoint_seconds, keep=engine.keep
     )
-    journey.begin(told, overwrite=overwrite)
+    journey.begin(told, overwrite=overwrite, adjust=adjust)
     if speaks:
-        for line in (opening_lines(choices(recipe, config.gradients, us)), *feed.notes):
+        for line in (opening_lines(choices(recipe, config, us)), *feed.notes):
             print(line, file=sys.stderr)
+        if journey.done:
+            print(f"goes on after step {journey.done:,} of {steps:,}", file=sys.stderr)
 
     writes = us.first and folder is not None
     log = Records(
@@ -175,6 +191,8 @@ def _train(
             for optimiser in optimisers:
                 scaler.unscale_(optimiser)
             norm = clip(model, recipe.clip)
+            if not scaler.is_enabled():  # which leaves such a step out
+                window.check(step, norm)
             for optimiser in optimisers:
                 scaler.step(optimiser)
                 optimiser.zero_grad()
@@ -189,9 +207,15 @@ def _train(
             logs = ends_epoch or done % log_every == 0
             if not logs and done % heed_every:
                 continue
-            failed, due, leaving = us.any(window.failed() is not None, journey.due, stop.asked)
+            failed, astray, due, leaving = us.any(
+                window.failed() is not None,
+                float(window.last) > too_much,
+                journey.due,
+                stop.asked,
+            )
+            journey.prove(not (failed or astray))
             if failed:
-                where, how = window.failed(), "is NaN or infinite"
+                where, how = window.failed(), "or its gradient is NaN or infinite"
                 us.fail_together(
                     None
                     if where is None
@@ -200,7 +224,7 @@ def _train(
             best = False
             if logs:
                 means = window.close(us)
-                if means.loss > _DIVERGED * loss_of_ignorance(recipe.loss, config.num_classes):
+                if means.loss > too_much:
                     raise ValueError(
                         _lost(step, f"has grown to {means.loss:.3g}", steps_per_epoch, recipe)
                     )
@@ -223,7 +247,7 @@ def _train(
                 )
                 log.append(line)
             if done < steps:
-                if due or best or leaving:
+                if (due and not astray) or best or leaving:
                     with bar.pause():
                         us.once(log.sync)
                         journey.save(done)
@@ -289,6 +313,6 @@ def _lost(step: int, how: str, steps_per_epoch: int, recipe: Recipe) -> str:
     return (
         f"the loss {how} in step {step:,} (batch {batch + 1} of epoch {epoch + 1}). Lower lr "
         f"({recipe.lr:g}), lengthen warmup ({recipe.warmup:g}) or clip the gradient (clip, now "
-        f"{recipe.clip:g}), in a new folder (--out) or in place of this run (--overwrite). The "
-        "last checkpoint, if there is one, is from before."
+        f"{recipe.clip:g}): go on so from the last checkpoint, which is from before (--adjust), or "
+        "begin anew (--out or --overwrite)."
     )

@@ -13,6 +13,7 @@ of Chowdhery et al. 2022, "PaLM", appendix B), which no product reaches and a CP
 a CPU, of what the process holds in memory. Processes that decode images are not in it.
 """
 
+import math
 import sys
 import textwrap
 import time
@@ -121,7 +122,8 @@ class Progress:
         images = (self._done - self._since) * self._batch_size
         per_second = images / max(time.perf_counter() - self._started, 1e-9)
         speed = Speed(per_second, per_second * self._flops / self._rate, peak_memory(self._device))
-        self._bar.set_postfix_str(_words(loss, accuracy, speed), refresh=False)
+        words = _words(loss, accuracy, speed, per_second * self._flops)
+        self._bar.set_postfix_str(words, refresh=False)
         self._since, self._started = self._done, time.perf_counter()
         return speed
 
@@ -148,21 +150,24 @@ class Progress:
         self._bar.set_description_str(f"epoch {epoch}/{self._epochs} ", refresh=False)
 
 
-def _words(loss: float, accuracy: float, speed: Speed) -> str:
+def _words(loss: float, accuracy: float, speed: Speed, flops: float) -> str:
     words = [
         f"loss {loss:.3f}",
         f"accuracy {accuracy:.1%}",
         f"{speed.images_per_second:,.{0 if speed.images_per_second >= 100 else 1}f} images/s",
+        f"{_scaled(flops)}FLOP/s",
         f"utilisation {speed.utilisation:.0%}",
     ]
     if speed.memory is not None:
-        words.append(_bytes(speed.memory))
+        words.append(f"{_scaled(speed.memory)}B")
     return ", ".join(words)
 
 
-def _bytes(count: int) -> str:
-    power = 2 if count < 1000**3 else 3
-    return f"{count / 1000**power:.{power - 2}f} {('MB', 'GB')[power - 2]}"
+def _scaled(number: float) -> str:
+    """A number in the largest unit from a million up of which there is one."""
+    power = min(max(int(math.log10(max(number, 1))) // 3, 2), 5)
+    shown = number / 1000**power
+    return f"{shown:,.{0 if power == 2 or shown >= 100 else 1}f} {' kMGTP'[power]}"
 
 
 def opening_lines(choices: Iterable[Sequence[str]]) -> str:
@@ -170,7 +175,7 @@ def opening_lines(choices: Iterable[Sequence[str]]) -> str:
 
     Args:
         choices: What, which and why of each, such as ("precision", "bfloat16", "the device has
-            it").
+            it"). Where there was nothing to choose, which is empty, and why a text of its own.
 
     Returns:
         Aligned lines, as wide as a terminal at most, without a line end behind the last.
@@ -179,7 +184,7 @@ def opening_lines(choices: Iterable[Sequence[str]]) -> str:
     first, second = (max((len(row[i]) for row in table), default=0) for i in (0, 1))
     lines: list[str] = []
     for what, chosen, why in table:
-        head = f"{what:{first}}  {chosen:{second}}  "
+        head = f"{what:{first}}  " + (f"{chosen:{second}}  " if chosen else "")
         room = max(_LINE - len(head), 24)
         reason = textwrap.wrap(why, room) or [""]
         lines.append((head + reason[0]).rstrip())

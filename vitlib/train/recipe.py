@@ -5,8 +5,9 @@ Every field is an option of `vitlib train RECIPE`, those of nested dataclasses i
 
 import json
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal, get_args
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from vitlib.config import ViTConfig
 from vitlib.data.augment import Augment
@@ -16,6 +17,9 @@ from vitlib.train.objective import LossName
 from vitlib.train.optimiser import OptimiserName
 from vitlib.train.processes import Parallel
 from vitlib.train.schedule import Schedule
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -182,3 +186,23 @@ class Recipe(ABC):
     def to_dict(self) -> dict[str, Any]:
         """All fields, nested dataclasses as dictionaries, in a form that JSON can hold."""
         return {"name": self.name, **json.loads(json.dumps(asdict(self), default=str))}
+
+
+def said(settings: "DataclassInstance", but: "DataclassInstance | None" = None) -> str:
+    """The fields of a recipe, or of a part of it, for people.
+
+    Args:
+        settings: What to tell.
+        but: What need not be told: fields that are as they are here.
+    """
+    known = dict(_told(but)) if but else {}
+    return ", ".join(f"{name} {text}" for name, text in _told(settings) if known.get(name) != text)
+
+
+def _told(settings: "DataclassInstance") -> Iterator[tuple[str, str]]:
+    for each in fields(settings):
+        value = getattr(settings, each.name)
+        if isinstance(value, tuple):
+            value = " ".join(map(str, value))
+        if not is_dataclass(value):
+            yield each.name, f"{value:g}" if isinstance(value, float) else str(value)

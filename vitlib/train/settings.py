@@ -9,11 +9,13 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
     apply_activation_checkpointing,
 )
 
+from vitlib.config import ViTConfig
+from vitlib.data.augment import Augment, Warp
 from vitlib.nn.block import Block
 from vitlib.nn.vit import VisionTransformer
 from vitlib.train.heap import can_keep, kept
 from vitlib.train.processes import Processes
-from vitlib.train.recipe import Engine, Recipe
+from vitlib.train.recipe import Engine, Recipe, said
 
 
 class Choice(NamedTuple):
@@ -90,14 +92,18 @@ def find_compiler() -> None:
         ) from error
 
 
-def choices(recipe: Recipe, gradients: str, us: Processes) -> list[Choice]:
-    """What a run says before it starts."""
+def choices(recipe: Recipe, config: ViTConfig, us: Processes) -> list[Choice]:
+    """What a run says before it starts: the recipe, and how it is computed."""
     engine, device = recipe.engine, us.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "the processor"
     count = torch.get_num_threads()
     threads = f"{count} thread{'s' * (count != 1)}" if device.type == "cpu" else str(device)
     precision = str(working_precision(engine, device)).removeprefix("torch.")
+    changes = said(recipe.augment, but=Augment()), said(recipe.augment.warp, but=Warp())
     lines = [
+        Choice("recipe", "", f"{recipe.name}: {said(recipe)}"),
+        Choice("model", "", said(config)),
+        Choice("augment", "", ", ".join(filter(None, changes)) or "nothing"),
         Choice("device", f"{name}, {threads}", "the fastest that PyTorch finds"),
         Choice(
             "precision",
@@ -108,7 +114,7 @@ def choices(recipe: Recipe, gradients: str, us: Processes) -> list[Choice]:
             if device.type == "cpu"
             else "the narrowest type with the range of float32 that the device has",
         ),
-        Choice("gradients", gradients, "as the recipe says"),
+        Choice("gradients", config.gradients, "as the recipe says"),
     ]
     if device.type == "cpu":
         lines.append(Choice("subnormals", "flushed to zero", "they are slow and teach nothing"))

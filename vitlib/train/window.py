@@ -27,10 +27,15 @@ class Window:
 
     Args:
         device: Where the sums are.
+
+    Attributes:
+        sums: Loss, right answers, images.
+        last: Loss of the images that were counted last.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.sums = torch.zeros(3, dtype=torch.float64, device=device)  # loss, right, images
+        self.sums = torch.zeros(3, dtype=torch.float64, device=device)
+        self.last = torch.zeros((), device=device)
         self._failed = torch.full((), -1, device=device)
 
     def add(
@@ -48,13 +53,18 @@ class Window:
             logits: Theirs.
             labels: Theirs, before any mixing.
         """
-        loss, images = loss.detach(), len(labels)
+        self.last = loss = loss.detach()
+        images = len(labels)
         right = (logits.detach().argmax(1) == labels).sum()
         self.sums += torch.stack([loss * images, right, torch.full_like(loss, images)]).double()
-        self._failed = torch.where((self._failed < 0) & ~loss.isfinite(), step, self._failed)
+        self.check(step, loss)
+
+    def check(self, step: int, number: Float[Tensor, ""]) -> None:
+        """Remember a step whose loss, or whose gradient's norm, is no finite number."""
+        self._failed = torch.where((self._failed < 0) & ~number.isfinite(), step, self._failed)
 
     def failed(self) -> int | None:
-        """The first step whose loss was no finite number."""
+        """The first step that had to be remembered."""
         step = int(self._failed)
         return None if step < 0 else step
 

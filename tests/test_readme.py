@@ -92,7 +92,7 @@ def test_a_stranger_trains_stops_goes_on_tests_predicts_exports_and_tunes(start,
     assert "%" in finish(start(predict))
     finish(start(export))
     program = torch.export.load(tmp_path / "mine.pt2").module()
-    assert program(torch.rand(3, 1, 64, 64)).shape == (3, CLASSES)
+    assert program(torch.rand(3, 3, 64, 64)).shape == (3, CLASSES)
     finish(start([*tune, *shorter]))
     assert (tmp_path / "runs" / "others" / "weights.safetensors").exists()
 

@@ -49,14 +49,15 @@ class FromScratch(Recipe):
 class Digits(FromScratch):
     """A small ViT on 8 × 8 digits, from nothing to 99 % within a minute.
 
-    Command: `vitlib train digits [--gradients derived] [--seed N]`
+    Command: `vitlib train digits [--gradients derived] [--seed N]`; `vitlib study digits_accuracy`
+    for ten seeds.
 
     Hardware: two cores of an x86-64 virtual machine, no GPU, PyTorch 2.13.
 
-    Time: 33 to 38 s of one core with autograd.
+    Time: 22 to 24 s with autograd.
 
-    Result: 98.93 % ± 0.42 of 355 test digits (mean and standard deviation of seeds 0 to 9: 353,
-    354, 352, 350, 351, 351, 351, 350, 351, 349 right), last epoch, with autograd.
+    Result: 99.21 % ± 0.32 of 355 test digits (mean and standard deviation of seeds 0 to 9: 352,
+    354, 353, 351, 351, 352, 354, 352, 351, 352 right), last epoch, with autograd. 2026-11-29.
 
     Random shifts harm, since every digit of the data fills its frame; first trials, judged by test
     accuracy, have shown it. What followed (bending, turning, zooming, depth, length, optimiser and
@@ -98,8 +99,8 @@ class FashionMNIST(FromScratch):
 
     Time: 50 to 53 minutes.
 
-    Result: 93.65 % and 93.72 % of the 10,000 test images (seeds 0 and 1), last epoch; a third seed
-    was *not measured*.
+    Result: 93.66 % ± 0.06 of the 10,000 test images (mean and standard deviation of seeds 0, 1 and
+    2: 93.65, 93.72 and 93.61 %), last epoch. 2026-11-29.
 
     In each step every image loses half of its patches, others each time: an epoch takes about half
     as long, so there is time for twice as many, and the model hardly sees a picture twice. In short

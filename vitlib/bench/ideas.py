@@ -16,7 +16,7 @@ Each of them with the C library as it is, and told to keep what is freed (`vitli
 
 import statistics
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ class Formed(Step):
         size: Of the model.
         gradients: Of the model.
         whole: Whether all tokens pass the last block.
-        within: The context in which it is computed.
+        within: Makes the context in which it is computed.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Formed(Step):
         size: Size,
         gradients: str,
         whole: bool = False,
-        within: Callable[[], AbstractContextManager[None]] = nullcontext,
+        within: Callable[[], Any] = nullcontext,
     ) -> None:
         torch.manual_seed(0)
         config = replace(size.config, gradients=gradients)

@@ -7,7 +7,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from vitlib.config import ViTConfig
 from vitlib.data.augment import Augment
@@ -17,9 +17,6 @@ from vitlib.train.objective import LossName
 from vitlib.train.optimiser import OptimiserName
 from vitlib.train.processes import Parallel
 from vitlib.train.schedule import Schedule
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -188,18 +185,18 @@ class Recipe(ABC):
         return {"name": self.name, **json.loads(json.dumps(asdict(self), default=str))}
 
 
-def said(settings: "DataclassInstance", but: "DataclassInstance | None" = None) -> str:
+def said(settings: Any, but: Any = None) -> str:
     """The fields of a recipe, or of a part of it, for people.
 
     Args:
-        settings: What to tell.
+        settings: What to tell, a dataclass.
         but: What need not be told: fields that are as they are here.
     """
     known = dict(_told(but)) if but else {}
     return ", ".join(f"{name} {text}" for name, text in _told(settings) if known.get(name) != text)
 
 
-def _told(settings: "DataclassInstance") -> Iterator[tuple[str, str]]:
+def _told(settings: Any) -> Iterator[tuple[str, str]]:
     for each in fields(settings):
         value = getattr(settings, each.name)
         if isinstance(value, tuple):

@@ -88,7 +88,7 @@ def draw(outcomes: Sequence[Outcome]) -> "Figure":
             axes.axvline(1, color=plot.MUTED, linewidth=1)
             axes.set_title(title)
             axes.grid(True)
-            axes.set_xlim(left=0)
+            axes.set_xlim(0, 1.08 * axes.dataLim.x1)  # room for the whole of the last dot
         every[0].invert_yaxis()
         figure.legend(*every[0].get_legend_handles_labels(), loc="outside lower center")
     return figure

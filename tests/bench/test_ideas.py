@@ -19,10 +19,10 @@ def test_all_forms_have_the_same_gradients():
     found = {}
     for form, step in ideas.forms(SMALL).items():
         torch.nn.init.constant_(step.model.head.weight, 0.1)
-        with step._form():
+        with step._within():
             step.loss().backward()
         found[form] = [parameter.grad for parameter in step.model.parameters()]
-    assert len(found) == 5
+    assert len(found) == 6
     for grads in found.values():
         for own, plain in zip(grads, found[ideas.PLAIN], strict=True):
             torch.testing.assert_close(own, plain, rtol=1e-3, atol=1e-5)
@@ -40,7 +40,7 @@ def test_it_is_stored_with_the_plain_form_as_one(monkeypatch, tmp_path):
     assert main(["bench", "ideas", "--out", str(tmp_path), "--rounds", "2"]) == 0
     stored = json.loads((tmp_path / "ideas.json").read_text())
     assert stored["about"]["command"] == "vitlib bench ideas"
-    assert len(stored["runs"]) == 10
+    assert len(stored["runs"]) == 12
     for run in stored["runs"]:
         if run["form"] == ideas.PLAIN:
             assert run["training_ratio"] == run["inference_ratio"] == [1, 1, 1]

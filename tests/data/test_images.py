@@ -195,3 +195,15 @@ def test_a_flipped_byte_gives_a_picture_or_one_line(tmp_path_factory, place, val
             assert load_image(path, **GREY).shape == (1, 8, 8)
         except ValueError:
             complaint(path)
+
+
+def test_a_file_that_goes_while_it_is_opened_is_missing_not_damaged(tmp_path, monkeypatch):
+    path = tmp_path / "photo.png"
+    Image.new("L", (4, 4)).save(path)
+
+    def gone(*_, **__):
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+
+    monkeypatch.setattr(Image, "open", gone)
+    with pytest.raises(FileNotFoundError, match=r"photo\.png: there is no such file"):
+        load_image(path, channels=1, size=(4, 4))

@@ -427,7 +427,7 @@ class Moved(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
-        products = "mm|convolution|scaled_dot|empty|detach|_unsafe_view"
+        products = "mm|linear_pointwise|convolution|scaled_dot|empty|detach|_unsafe_view"
         if not function.is_view and not re.search(products, function._schema.name):
             tensors = [
                 t for t in tree_leaves((args, kwargs, result)) if isinstance(t, torch.Tensor)

@@ -148,12 +148,16 @@ def _pixels(
     return torch.from_numpy(pixels).view(bottom - top, right - left, -1).permute(2, 0, 1)
 
 
+def _missing(name: str) -> FileNotFoundError:
+    return FileNotFoundError(f"{name}: there is no such file. Give the path of an image.")
+
+
 @contextmanager
 def _opened(source: Path | bytes, name: str) -> Generator[Image.Image]:
     """An image that is yet to be decoded; what is wrong with it is told when the block ends."""
     if isinstance(source, Path) and not source.is_file():
         if not source.exists():
-            raise FileNotFoundError(f"{name}: there is no such file. Give the path of an image.")
+            raise _missing(name)
         raise ValueError(f"{name}: not a file. Give the path of an image.")
     if (source.stat().st_size if isinstance(source, Path) else len(source)) == 0:
         raise ValueError(f"{name}: the file is empty. Expected an image.")
@@ -169,6 +173,8 @@ def _opened(source: Path | bytes, name: str) -> Generator[Image.Image]:
             f"{name}: more than {Image.MAX_IMAGE_PIXELS:,} pixels, which may be an attack on "
             "memory. Reduce it first."
         ) from error
+    except FileNotFoundError as error:  # it has gone in this moment
+        raise _missing(name) from error
     except Image.UnidentifiedImageError as error:
         raise ValueError(f"{name}: not an image. Expected one of {', '.join(_FORMATS)}.") from error
     except PermissionError as error:

@@ -273,17 +273,22 @@ def test_what_a_gradient_that_is_no_number_ruins_is_not_saved(tmp_path, at_each_
     assert saved(tmp_path) == ["step-00000008"]
 
 
-def test_what_has_diverged_is_not_saved(tmp_path, monkeypatch):
-    """The loss is far too large for some steps before a line of the log is due, and says so."""
+@pytest.mark.parametrize(("keep", "newest"), [(2, "step-00000008"), (1, "step-00000009")])
+def test_what_has_diverged_is_not_saved(tmp_path, monkeypatch, keep, newest):
+    """The loss is far too large for some steps before a line of the log is due, and says so.
+
+    It is so first with the weights of step 9: they are doubted, but kept if there are no others.
+    """
     loss_of, calls = loop.training_loss, itertools.count()
 
     def astray(*given, **options):
         return loss_of(*given, **options) + 100.0 * (next(calls) >= 9)
 
     monkeypatch.setattr(loop, "training_loss", astray)
+    recipe = replace(EAGER, engine=replace(EAGER.engine, keep=keep))
     with pytest.raises(ValueError, match=r"has grown to .* in step 13 .*--adjust"):
-        train(EAGER, tmp_path, progress=False)
-    assert saved(tmp_path) == ["step-00000008"]
+        train(recipe, tmp_path, progress=False)
+    assert saved(tmp_path) == [newest]
 
 
 def test_a_run_goes_on_with_another_rate_when_told(tmp_path, at_each_step):

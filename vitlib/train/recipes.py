@@ -100,7 +100,8 @@ class FashionMNIST(FromScratch):
     Time: 50 to 53 minutes.
 
     Result: 93.66 % ± 0.06 of the 10,000 test images (mean and standard deviation of seeds 0, 1 and
-    2: 93.65, 93.72 and 93.61 %), last epoch. 2026-11-29.
+    2: 93.65, 93.72 and 93.61 %), last epoch. 2026-11-29, before oneDNN multiplied
+    (`vitlib.fast.linear`), which changes last digits.
 
     In each step every image loses half of its patches, others each time: an epoch takes about half
     as long, so there is time for twice as many, and the model hardly sees a picture twice. In short
